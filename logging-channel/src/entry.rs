@@ -1,0 +1,143 @@
+//! The log's vocabulary: positions, events and entries.
+//!
+//! An [`Entry`] says that at [`Position`] `at` in the guest's instruction stream the event
+//! happened. A replica's state after a position is a function of its initial state and the
+//! entries up to that position, and of nothing else.
+
+use serde::{Deserialize, Serialize};
+
+/// A point in the guest's instruction stream. Ordered lexicographically.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// Architectural exits since boot.
+    pub exits: u64,
+    /// Instructions retired since the last exit; 0 where the clock counts exits alone, except
+    /// inside a stretch that was single-stepped.
+    pub instructions: u64,
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}+{}", self.exits, self.instructions)
+    }
+}
+
+/// 128 bits of a BLAKE3 hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Digest(pub [u8; 16]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::from_hash(&blake3::hash(bytes))
+    }
+
+    /// The first 128 bits of `hash`.
+    #[must_use]
+    pub fn from_hash(hash: &blake3::Hash) -> Self {
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hash.as_bytes()[..16]);
+        Self(digest)
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+/// Where an output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OutputKind {
+    /// A frame sent by the network card.
+    Frame,
+    /// Bytes printed on the serial console.
+    Console,
+}
+
+/// What happened. All but the last four are inputs to the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// The answer to a read of time by the exit at this position: nanoseconds of guest time since
+    /// boot. Never less than any time before it in the log.
+    Time {
+        /// Guest time, nanoseconds since boot.
+        guest_ns: u64,
+    },
+    /// Guest time moved on to `guest_ns`: timers that are due by then fire.
+    Tick {
+        /// Guest time, nanoseconds since boot.
+        guest_ns: u64,
+    },
+    /// The interrupt controller was acknowledged and the vector delivered to the vCPU.
+    Interrupt {
+        /// Interrupt vector, 32 to 255 by custom.
+        vector: u8,
+    },
+    /// A frame was received: it enters the network card's receive ring here.
+    Frame {
+        /// The Ethernet frame without a virtio header, at most 65,562 bytes.
+        bytes: Vec<u8>,
+    },
+    /// Bytes were typed on the console: they enter the serial port's FIFO here.
+    ConsoleInput {
+        /// At most the free room of the FIFO.
+        bytes: Vec<u8>,
+    },
+    /// Random bytes for the entropy device's oldest request.
+    Entropy {
+        /// As many bytes as the request asked for.
+        bytes: Vec<u8>,
+    },
+    /// The engine single-stepped to this position looking for a point that takes an interrupt, and gave up there.
+    Stepped,
+    /// The machine produced an output at this position.
+    Output {
+        /// Where it goes.
+        kind: OutputKind,
+        /// Digest of its bytes.
+        digest: Digest,
+    },
+    /// The state of the machine at this position: registers, devices and one stripe of memory, or all of memory.
+    Digest {
+        /// What [`Event::Digest`] covers is a function of the position, the same on both sides.
+        digest: Digest,
+    },
+    /// The guest ended here. It is always the last entry.
+    End {
+        /// Why, and the digest of the whole machine.
+        reason: EndReason,
+        /// Registers, devices and all of memory.
+        digest: Digest,
+    },
+}
+
+/// Why a guest ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndReason {
+    /// The guest asked for a reset (keyboard controller or port 0xCF9); lockstep machines end there.
+    Reset,
+    /// The guest halted with interrupts disabled: nothing can ever wake it.
+    Halted,
+    /// The guest's vCPU shut down (triple fault).
+    TripleFault,
+}
+
+/// One record of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// 1 for the first entry of a log, then without a gap.
+    pub seq: u64,
+    /// Where it happened.
+    pub at: Position,
+    /// What happened.
+    pub event: Event,
+}

@@ -1,0 +1,52 @@
+//! What two replicas must agree on before they may form a pair.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Digest;
+
+/// Version of the entries, the messages and the log format. Any change of their bytes counts it up.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Everything that decides a guest's course besides its log. Both replicas work it out from their
+/// own command line and host; the backup refuses a primary whose identity differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// [`FORMAT_VERSION`] of the program that made it.
+    pub format_version: u32,
+    /// The engine's clock, with the injection points that a host adds: `exits`, `exits+pvm-user-faults`, `instructions`.
+    pub clock: String,
+    /// The CPU model the guest sees, with whatever the host lets through.
+    pub cpu_model: String,
+    /// Guest memory, bytes.
+    pub memory_bytes: u64,
+    /// Kernel command line.
+    pub command_line: String,
+    /// Digest of the kernel file.
+    pub kernel: Digest,
+    /// Digest of the initial RAM disk.
+    pub initrd: Option<Digest>,
+    /// The devices of the machine, in order, with their guest-visible configuration, such as `net mac=52:54:00:00:00:01`.
+    pub devices: Vec<String>,
+}
+
+/// What the primary chooses at random or from its host once, before the guest's first instruction, and the
+/// backup adopts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootChoices {
+    /// The real-time clock at guest time zero, seconds since 1970 UTC.
+    pub unix_time_s: u64,
+    /// The seed that the loader hands to the guest kernel's random number generator.
+    pub rng_seed: [u8; 32],
+}
+
+/// One field in which two identities differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{field} differs: the primary has {primary}, the backup has {backup}")]
+pub struct Mismatch {
+    /// The field's name, in words of the command line where there is one.
+    pub field: String,
+    /// The primary's value.
+    pub primary: String,
+    /// The backup's value.
+    pub backup: String,
+}

@@ -1,0 +1,3 @@
+//! The deterministic machine: engine, memory and devices.
+
+pub mod boot;
