@@ -1,3 +1,4 @@
 //! The deterministic machine: engine, memory and devices.
 
 pub mod boot;
+pub mod layout;
