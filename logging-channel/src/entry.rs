@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 /// A point in the guest's instruction stream. Ordered lexicographically.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Position {
     /// Architectural exits since boot.
     pub exits: u64,
@@ -97,8 +99,12 @@ pub enum Event {
         /// As many bytes as the request asked for.
         bytes: Vec<u8>,
     },
-    /// The engine single-stepped to this position looking for a point that takes an interrupt, and gave up there.
-    Stepped,
+    /// An interrupt waits and the guest takes none here: from here the engine single-steps until it does, until an exit,
+    /// or until `limit` instructions, whichever comes first. The replay steps likewise.
+    Step {
+        /// Instructions since the last exit.
+        limit: u64,
+    },
     /// The machine produced an output at this position.
     Output {
         /// Where it goes.

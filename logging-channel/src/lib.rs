@@ -10,4 +10,4 @@ pub mod identity;
 pub mod protocol;
 pub mod transport;
 
-pub use entry::{Digest, Entry, Event, OutputKind, Position};
+pub use entry::{Digest, EndReason, Entry, Event, OutputKind, Position};

@@ -1,9 +1,8 @@
 //! lockstep's hypervisor. See `docs/architecture.md` for the figure that the modules follow.
 
-pub mod devices;
 pub mod effect;
 pub mod engine;
-pub mod host;
-pub mod inputs;
-pub mod machine;
-pub mod session;
+pub mod machine {
+    pub mod boot;
+    pub mod layout;
+}

@@ -1,1 +1,203 @@
-//! To come.
+//! Engines run guest instructions; nothing else.
+//!
+//! In: a [`Goal`] to run to, a [`Reply`] to the last exit, an interrupt vector. Out: a [`Stop`]
+//! with the [`Exit`] as data. What always holds: an engine never serves an exit by itself, and
+//! two engines of the same [`Engine::clock`] in the same state that are given the same replies
+//! and the same interrupts at the same places produce the same exits.
+//!
+//! ```text
+//!            run(goal)                          run(goal)
+//!   ┌──────┐ ───────────► guest instructions ─┬─► Stop::Exit(exit) ──► reply(…) ──┐
+//!   │ idle │                                  └─► Stop::Reached ─────────────────┐│
+//!   └──────┘ ◄──── interrupt(vector), if accepts_interrupts() ◄──────────────────┴┘
+//! ```
+
+pub mod kvm;
+
+use crate::machine::boot::BootState;
+
+/// What the guest asks or tells. Only architectural events are exits; signals and whatever a
+/// host's KVM needs help with are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// `in`: wants [`Reply::Port`].
+    PortRead {
+        /// I/O port.
+        port: u16,
+        /// Bytes: 1, 2 or 4.
+        width: u8,
+    },
+    /// `out`.
+    PortWrite {
+        /// I/O port.
+        port: u16,
+        /// Bytes: 1, 2 or 4.
+        width: u8,
+        /// The value in its low `width` bytes.
+        value: u32,
+    },
+    /// A load outside of memory: wants [`Reply::Mmio`].
+    MmioRead {
+        /// Guest-physical address.
+        address: u64,
+        /// Bytes, 1 to 8.
+        width: u8,
+    },
+    /// A store outside of memory.
+    MmioWrite {
+        /// Guest-physical address.
+        address: u64,
+        /// Bytes, 1 to 8.
+        width: u8,
+        /// The value, little endian, in its first `width` bytes.
+        data: [u8; 8],
+    },
+    /// RDTSC or RDTSCP: wants [`Reply::Tsc`].
+    TscRead {
+        /// RDTSCP: ECX is filled as well.
+        with_aux: bool,
+    },
+    /// HLT; the instruction is retired. Goes on when an interrupt is injected.
+    Halt,
+    /// A point that this host's clock counts because interrupts may be injected there. The guest asked nothing.
+    InjectionPoint,
+    /// The vCPU shut down (triple fault). It cannot run on.
+    Shutdown,
+}
+
+/// The answer to an [`Exit`] that wants one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// To [`Exit::PortRead`]: the low `width` bytes count.
+    Port(u32),
+    /// To [`Exit::MmioRead`]: little endian, the first `width` bytes count.
+    Mmio([u8; 8]),
+    /// To [`Exit::TscRead`].
+    Tsc {
+        /// Time-stamp counter.
+        value: u64,
+    },
+    /// To every other exit.
+    None,
+}
+
+/// How far to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// To the next exit.
+    Exit,
+    /// To the next exit, or until this many instructions have retired since the last one.
+    Instructions(u64),
+    /// To the next exit, or until the guest accepts an interrupt, or until `limit` instructions have retired since
+    /// the last exit, whichever comes first.
+    Interruptible {
+        /// Instructions since the last exit.
+        limit: u64,
+    },
+}
+
+/// Why the engine stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The guest exited.
+    Exit(Exit),
+    /// The goal was reached before an exit.
+    Reached,
+}
+
+/// The registers that digests cover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Registers {
+    /// RAX, RBX, RCX, RDX, RSI, RDI, RSP, RBP, R8 to R15.
+    pub general: [u64; 16],
+    /// Instruction pointer.
+    pub rip: u64,
+    /// RFLAGS.
+    pub rflags: u64,
+    /// CR0, CR2, CR3, CR4.
+    pub control: [u64; 4],
+    /// Bases of FS and GS.
+    pub segment_bases: [u64; 2],
+}
+
+/// What went wrong in an engine. None of them is the guest's doing alone: the VMM ends.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The host has no usable KVM.
+    #[error(
+        "Cannot open /dev/kvm: {0}. Load the kvm module and see that this user may read and write /dev/kvm"
+    )]
+    Open(#[source] vmm_sys_util::errno::Error),
+    /// A KVM call failed.
+    #[error("KVM refused to {doing}: {source}")]
+    Kvm {
+        /// What was tried.
+        doing: &'static str,
+        /// What KVM answered.
+        source: vmm_sys_util::errno::Error,
+    },
+    /// KVM lacks something.
+    #[error("This host's KVM lacks {0}, which lockstep needs")]
+    Missing(&'static str),
+    /// KVM could not execute an instruction and lockstep does not know how to complete it.
+    #[error("This host's KVM cannot execute the guest instruction at {rip:#x} ({bytes}): {why}")]
+    Emulation {
+        /// Where the guest is.
+        rip: u64,
+        /// The instruction's bytes in hexadecimal.
+        bytes: String,
+        /// What is known of the reason.
+        why: String,
+    },
+    /// KVM stopped for a reason that no guest of ours can cause.
+    #[error("KVM stopped the guest unexpectedly: {0}")]
+    Unexpected(String),
+}
+
+/// Something that runs guest instructions.
+pub trait Engine {
+    /// What this engine counts, and where it takes interrupts. Replicas of one pair have the same.
+    fn clock(&self) -> String;
+
+    /// The CPU model that the guest sees, together with what the host lets through.
+    fn cpu_model(&self) -> String;
+
+    /// Puts the vCPU where the loader wants it to begin.
+    ///
+    /// # Errors
+    /// [`EngineError::Kvm`] if the host refuses the state.
+    fn boot(&mut self, state: &BootState) -> Result<(), EngineError>;
+
+    /// Runs the guest. The last exit must have been answered.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; the engine cannot be used any more.
+    fn run(&mut self, goal: Goal) -> Result<Stop, EngineError>;
+
+    /// Answers the last exit. It takes effect when the guest runs on.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    ///
+    /// # Panics
+    /// If the reply is not of the kind that the exit wants.
+    fn reply(&mut self, reply: Reply) -> Result<(), EngineError>;
+
+    /// Instructions retired since the last exit, as far as the clock counts them.
+    fn instructions(&self) -> u64;
+
+    /// Whether an interrupt can be injected here. A function of the guest's state alone.
+    fn accepts_interrupts(&self) -> bool;
+
+    /// Injects an external interrupt. Only where [`Self::accepts_interrupts`].
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    fn interrupt(&mut self, vector: u8) -> Result<(), EngineError>;
+
+    /// Reads the registers as of now.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    fn registers(&mut self) -> Result<Registers, EngineError>;
+}

@@ -1,1 +1,107 @@
-//! To come.
+//! Inputs: the only source of nondeterminism.
+//!
+//! [`Live`] asks the world and records; [`Logged`] answers from the log. Both serve the same loop
+//! ([`crate::session::replica`]), which asks:
+//!
+//! - at an exit that reads time: [`Inputs::time`];
+//! - between two guest instructions: [`Inputs::next`], until it says how far to run;
+//! - and tells what the machine did: [`Inputs::interrupted`], [`Inputs::output`], [`Inputs::digest`], [`Inputs::end`], which
+//!   `Live` records and `Logged` compares.
+
+pub mod inbox;
+pub mod live;
+pub mod logged;
+pub mod recorder;
+
+pub use live::Live;
+pub use logged::Logged;
+use logging_channel::{Digest, EndReason, Event, Position};
+
+use crate::{effect::Effect, engine::Goal, machine::View};
+
+/// What the machine does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Takes this event in, here.
+    Apply(Event),
+    /// Takes the interrupt that its interrupt controller requests, here.
+    Interrupt,
+    /// Runs on.
+    Run(Goal),
+}
+
+/// A difference between what the log says and what the machine did.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Divergence at {at}: expected {expected}, got {actual}")]
+pub struct Divergence {
+    /// Where.
+    pub at: Position,
+    /// What the log says.
+    pub expected: String,
+    /// What the machine did.
+    pub actual: String,
+}
+
+/// Why inputs cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The machine does not follow its log.
+    #[error(transparent)]
+    Diverged(#[from] Divergence),
+    /// The log ends here, and there is nothing after it.
+    #[error("The log ends at {at}")]
+    Exhausted {
+        /// Where the machine stands.
+        at: Position,
+    },
+    /// The session is over: this replica must not run on.
+    #[error("The session is over")]
+    Closed,
+    /// The world could not be asked, or the log not be written.
+    #[error("{doing}: {source}")]
+    Host {
+        /// What was tried.
+        doing: &'static str,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+}
+
+/// Where a machine's inputs come from.
+pub trait Inputs {
+    /// The guest time for the exit at `at`, nanoseconds since boot.
+    ///
+    /// # Errors
+    /// See [`InputError`].
+    fn time(&mut self, at: Position) -> Result<u64, InputError>;
+
+    /// What the machine, standing at `at` between two instructions, does next. May wait.
+    ///
+    /// # Errors
+    /// See [`InputError`].
+    fn next(&mut self, at: Position, view: &View) -> Result<Next, InputError>;
+
+    /// The machine took an interrupt; `None` if it could not.
+    ///
+    /// # Errors
+    /// See [`InputError`].
+    fn interrupted(&mut self, at: Position, vector: Option<u8>) -> Result<(), InputError>;
+
+    /// The machine produced an output.
+    ///
+    /// # Errors
+    /// See [`InputError`].
+    fn output(&mut self, at: Position, effect: Effect) -> Result<(), InputError>;
+
+    /// The machine's periodic digest.
+    ///
+    /// # Errors
+    /// See [`InputError`].
+    fn digest(&mut self, at: Position, digest: Digest) -> Result<(), InputError>;
+
+    /// The guest ended.
+    ///
+    /// # Errors
+    /// See [`InputError`].
+    fn end(&mut self, at: Position, reason: EndReason, digest: Digest) -> Result<(), InputError>;
+}

@@ -1,4 +1,261 @@
 //! The deterministic machine: engine, memory and devices.
+//!
+//! In: inputs, each at its position, and the answers to time reads. Out: effects, as values. What
+//! always holds: the state is a function of the initial state and of what was put in, and where.
+//! Nothing here reads a clock, a file or a socket.
+//!
+//! ```text
+//!   run(goal) ──► Stop::Exit(exit) ──► handle(exit, time) ──► take_effects()
+//!                                   ──► apply(event) | interrupt() ──► take_effects()
+//! ```
 
 pub mod boot;
+pub mod digest;
 pub mod layout;
+
+use logging_channel::{EndReason, Event, Position};
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+use crate::{
+    devices::{Devices, DevicesConfig, Wants},
+    effect::Effect,
+    engine::{Engine, EngineError, Exit, Goal, Reply, Stop},
+};
+use boot::BootState;
+
+/// What a guest can be given at most, bytes: device memory begins there.
+pub const MAX_MEMORY_BYTES: u64 = layout::MMIO_START;
+/// What a guest needs at least, bytes.
+pub const MIN_MEMORY_BYTES: u64 = 4 << 20;
+
+/// Memory cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// Out of bounds.
+    #[error("Guest memory of {bytes} bytes is not possible: give a multiple of 4096 from {MIN_MEMORY_BYTES} to {MAX_MEMORY_BYTES} with --memory")]
+    Size {
+        /// What was asked for.
+        bytes: u64,
+    },
+    /// The host has no room.
+    #[error("Cannot map {bytes} bytes of guest memory: {source}")]
+    Map {
+        /// What was asked for.
+        bytes: u64,
+        /// The host's answer.
+        source: vm_memory::mmap::FromRangesError,
+    },
+}
+
+/// Fresh guest memory, all zero.
+///
+/// # Errors
+/// If the size is out of bounds or the host cannot map it.
+pub fn allocate_memory(bytes: u64) -> Result<GuestMemoryMmap, MemoryError> {
+    if !(MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES).contains(&bytes) || bytes % 4096 != 0 {
+        return Err(MemoryError::Size { bytes });
+    }
+    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), bytes as usize)]).map_err(|source| MemoryError::Map { bytes, source })
+}
+
+/// A machine and where it stands.
+pub struct Machine<E> {
+    engine: E,
+    memory: GuestMemoryMmap,
+    devices: Devices,
+    exits: u64,
+    /// The latest guest time that any input told, nanoseconds since boot.
+    time_ns: u64,
+    halted: bool,
+    ended: Option<EndReason>,
+}
+
+/// What the guest would take at this position; see [`Machine::view`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// What its devices would take.
+    pub wants: Wants,
+    /// The interrupt controller has a request for the vCPU.
+    pub interrupt_pending: bool,
+    /// A request other than the timer's is among them.
+    pub other_than_timer_pending: bool,
+    /// The vCPU would take it here.
+    pub accepts_interrupts: bool,
+    /// The vCPU waits in HLT.
+    pub halted: bool,
+}
+
+impl<E: Engine> Machine<E> {
+    /// A machine that is about to execute its first instruction. `memory` holds what the loader put there.
+    ///
+    /// # Errors
+    /// If the engine refuses the initial state.
+    pub fn new(mut engine: E, memory: GuestMemoryMmap, devices: &DevicesConfig, state: &BootState) -> Result<Self, EngineError> {
+        engine.boot(state)?;
+        Ok(Self { engine, memory, devices: Devices::new(devices), exits: 0, time_ns: 0, halted: false, ended: None })
+    }
+
+    /// Where the machine stands.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position { exits: self.exits, instructions: self.engine.instructions() }
+    }
+
+    /// The latest guest time that any input told, nanoseconds since boot.
+    #[must_use]
+    pub fn time_ns(&self) -> u64 {
+        self.time_ns
+    }
+
+    /// Whether the guest ended, and why.
+    #[must_use]
+    pub fn ended(&self) -> Option<EndReason> {
+        self.ended
+    }
+
+    /// What the guest would take here.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View {
+            wants: self.devices.wants(&self.memory),
+            interrupt_pending: self.devices.interrupt_pending(),
+            other_than_timer_pending: self.devices.other_interrupt_pending(),
+            accepts_interrupts: self.engine.accepts_interrupts(),
+            halted: self.halted,
+        }
+    }
+
+    /// Runs the guest to the next exit or to the goal. An exit must be handled next.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    ///
+    /// # Panics
+    /// If the vCPU waits in HLT: only an interrupt lets it run on.
+    pub fn run(&mut self, goal: Goal) -> Result<Stop, EngineError> {
+        assert!(!self.halted, "the vCPU waits for an interrupt at {}", self.position());
+        let stop = self.engine.run(goal)?;
+        if let Stop::Exit(_) = stop {
+            self.exits += 1;
+        }
+        Ok(stop)
+    }
+
+    /// Whether [`Self::handle`] must be given the time for this exit.
+    #[must_use]
+    pub fn needs_time(&self, exit: Exit) -> bool {
+        match exit {
+            Exit::PortRead { port, .. } => self.devices.port_needs_time(port, false),
+            Exit::PortWrite { port, .. } => self.devices.port_needs_time(port, true),
+            Exit::TscRead { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Serves an exit. `time_ns` is the guest time, where [`Self::needs_time`].
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn handle(&mut self, exit: Exit, time_ns: Option<u64>) -> Result<(), EngineError> {
+        if let Some(time_ns) = time_ns {
+            self.set_time(time_ns);
+        }
+        let now_ns = self.time_ns;
+        let reply = match exit {
+            Exit::PortRead { port, width } => Reply::Port(self.devices.port_read(port, width, now_ns)),
+            Exit::PortWrite { port, width, value } => {
+                self.devices.port_write(port, width, value, now_ns);
+                Reply::None
+            }
+            Exit::MmioRead { address, width } => {
+                let mut data = [0; 8];
+                self.devices.mmio_read(address, &mut data[..usize::from(width)]);
+                Reply::Mmio(data)
+            }
+            Exit::MmioWrite { address, width, data } => {
+                self.devices.mmio_write(address, &data[..usize::from(width)], &self.memory);
+                Reply::None
+            }
+            Exit::TscRead { .. } => Reply::Tsc { value: tsc(now_ns) },
+            Exit::Halt => {
+                self.halt();
+                Reply::None
+            }
+            Exit::InjectionPoint => Reply::None,
+            Exit::Shutdown => {
+                self.ended = Some(EndReason::TripleFault);
+                Reply::None
+            }
+        };
+        self.engine.reply(reply)?;
+        if self.devices.reset_requested() {
+            self.ended = Some(EndReason::Reset);
+        }
+        if self.ended.is_some() {
+            self.devices.flush_console();
+        }
+        Ok(())
+    }
+
+    fn halt(&mut self) {
+        self.devices.flush_console();
+        self.halted = true;
+        if !self.engine.accepts_interrupts() {
+            self.ended = Some(EndReason::Halted);
+        }
+    }
+
+    /// Puts an asynchronous input in, at this position. Other events are none of the machine's business.
+    ///
+    /// # Panics
+    /// If time would go backwards: whoever makes entries keeps it from that.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Tick { guest_ns } => {
+                self.set_time(*guest_ns);
+                self.devices.tick(*guest_ns);
+            }
+            Event::Frame { bytes } => self.devices.receive_frame(bytes, &self.memory),
+            Event::ConsoleInput { bytes } => self.devices.console_input(bytes),
+            Event::Entropy { bytes } => self.devices.entropy(bytes, &self.memory),
+            Event::Step { .. }
+            | Event::Time { .. }
+            | Event::Interrupt { .. }
+            | Event::Output { .. }
+            | Event::Digest { .. }
+            | Event::End { .. } => {}
+        }
+    }
+
+    /// Acknowledges the interrupt controller's request and delivers it to the vCPU; returns the vector.
+    /// `None` if there is no request or the vCPU takes none here.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn interrupt(&mut self) -> Result<Option<u8>, EngineError> {
+        if !self.devices.interrupt_pending() || !self.engine.accepts_interrupts() {
+            return Ok(None);
+        }
+        self.devices.flush_console();
+        let vector = self.devices.acknowledge_interrupt();
+        self.engine.interrupt(vector)?;
+        self.halted = false;
+        Ok(Some(vector))
+    }
+
+    /// What the devices want done since the last call, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        self.devices.take_effects()
+    }
+
+    fn set_time(&mut self, time_ns: u64) {
+        assert!(time_ns >= self.time_ns, "guest time went back from {} to {time_ns} ns", self.time_ns);
+        self.time_ns = time_ns;
+    }
+}
+
+/// The time-stamp counter at a guest time.
+fn tsc(time_ns: u64) -> u64 {
+    const { assert!(layout::TSC_HZ == 1_000_000_000, "one count a nanosecond") };
+    time_ns
+}

@@ -1,0 +1,499 @@
+//! One conformance suite for every engine: guest snippets, expected exits and registers.
+
+use iced_x86::code_asm::*;
+use lockstep_tests::snippet::{self, HANDLER_PORT, expect, next_exit};
+use vmm::engine::{Engine, Exit, Goal, Reply, Stop, kvm::KvmEngine};
+
+/// Every engine that this host has.
+fn engines(assemble: impl Fn(&mut CodeAssembler)) -> Vec<Box<dyn Engine>> {
+    let memory = snippet::memory(&assemble);
+    let mut kvm = KvmEngine::new(&memory).expect("these tests need /dev/kvm");
+    kvm.boot(&snippet::state())
+        .expect("the initial state is legal");
+    vec![Box::new(kvm)]
+}
+
+fn on_every_engine(assemble: impl Fn(&mut CodeAssembler), check: impl Fn(&mut dyn Engine)) {
+    for mut engine in engines(assemble) {
+        check(&mut *engine);
+    }
+}
+
+const RAX: usize = 0;
+const RBX: usize = 1;
+const RCX: usize = 2;
+const RDX: usize = 3;
+
+#[test]
+fn port_writes_carry_width_and_value() {
+    on_every_engine(
+        |a| {
+            a.mov(eax, 0x1122_3344).unwrap();
+            a.mov(dx, 0x3F8).unwrap();
+            a.out(dx, al).unwrap();
+            a.out(dx, ax).unwrap();
+            a.out(dx, eax).unwrap();
+            a.hlt().unwrap();
+        },
+        |engine| {
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: 0x3F8,
+                    width: 1,
+                    value: 0x44,
+                },
+                Reply::None,
+            );
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: 0x3F8,
+                    width: 2,
+                    value: 0x3344,
+                },
+                Reply::None,
+            );
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: 0x3F8,
+                    width: 4,
+                    value: 0x1122_3344,
+                },
+                Reply::None,
+            );
+            expect(engine, Exit::Halt, Reply::None);
+            assert!(!engine.accepts_interrupts(), "HLT with interrupts off");
+        },
+    );
+}
+
+#[test]
+fn port_reads_fill_the_accumulator_only_as_wide_as_they_are() {
+    on_every_engine(
+        |a| {
+            a.mov(rax, 0x1111_1111_1111_1111_u64).unwrap();
+            a.in_(al, 0x40).unwrap();
+            a.mov(rbx, rax).unwrap();
+            a.mov(rax, 0x1111_1111_1111_1111_u64).unwrap();
+            a.in_(eax, 0x41).unwrap();
+            a.hlt().unwrap();
+        },
+        |engine| {
+            expect(
+                engine,
+                Exit::PortRead {
+                    port: 0x40,
+                    width: 1,
+                },
+                Reply::Port(0xAB),
+            );
+            expect(
+                engine,
+                Exit::PortRead {
+                    port: 0x41,
+                    width: 4,
+                },
+                Reply::Port(0x8765_4321),
+            );
+            expect(engine, Exit::Halt, Reply::None);
+            let registers = engine.registers().unwrap();
+            assert_eq!(registers.general[RBX], 0x1111_1111_1111_11AB);
+            assert_eq!(registers.general[RAX], 0x8765_4321);
+        },
+    );
+}
+
+#[test]
+fn repeated_port_accesses_are_one_exit_an_element() {
+    on_every_engine(
+        |a| {
+            a.mov(rdi, 0x20_0000_u64).unwrap();
+            a.mov(ecx, 3).unwrap();
+            a.mov(dx, 0x60).unwrap();
+            a.rep().insb().unwrap();
+            a.mov(rsi, 0x20_0000_u64).unwrap();
+            a.mov(ecx, 3).unwrap();
+            a.rep().outsb().unwrap();
+            a.hlt().unwrap();
+        },
+        |engine| {
+            for value in [7, 8, 9] {
+                expect(
+                    engine,
+                    Exit::PortRead {
+                        port: 0x60,
+                        width: 1,
+                    },
+                    Reply::Port(value),
+                );
+            }
+            for value in [7, 8, 9] {
+                expect(
+                    engine,
+                    Exit::PortWrite {
+                        port: 0x60,
+                        width: 1,
+                        value,
+                    },
+                    Reply::None,
+                );
+            }
+            expect(engine, Exit::Halt, Reply::None);
+            assert_eq!(engine.registers().unwrap().general[RCX], 0);
+        },
+    );
+}
+
+#[test]
+fn accesses_outside_of_memory_are_mmio() {
+    on_every_engine(
+        |a| {
+            a.mov(rbx, 0x1000_0000_u64).unwrap();
+            // Beyond the identity mapping of 8 MiB nothing is mapped: map 256 MiB to itself first.
+            a.mov(qword_ptr(0x6000 + 128 * 8), 0x1000_0083_i32).unwrap();
+            a.mov(eax, 0x55AA_33CC_u32 as i32).unwrap();
+            a.mov(dword_ptr(rbx), eax).unwrap();
+            a.movzx(ecx, byte_ptr(rbx + 5)).unwrap();
+            a.hlt().unwrap();
+        },
+        |engine| {
+            let data = [0xCC, 0x33, 0xAA, 0x55, 0, 0, 0, 0];
+            match next_exit(engine) {
+                Exit::MmioWrite {
+                    address: 0x1000_0000,
+                    width: 4,
+                    data: written,
+                } => assert_eq!(written[..4], data[..4]),
+                other => panic!("{other:?}"),
+            }
+            engine.reply(Reply::None).unwrap();
+            expect(
+                engine,
+                Exit::MmioRead {
+                    address: 0x1000_0005,
+                    width: 1,
+                },
+                Reply::Mmio([0x99, 0, 0, 0, 0, 0, 0, 0]),
+            );
+            expect(engine, Exit::Halt, Reply::None);
+            assert_eq!(engine.registers().unwrap().general[RCX], 0x99);
+        },
+    );
+}
+
+#[test]
+fn the_trapped_time_stamp_counter_fills_edx_and_eax() {
+    on_every_engine(
+        |a| {
+            a.mov(rdx, u64::MAX).unwrap();
+            a.in_(eax, 0xEE).unwrap();
+            a.mov(rbx, rax).unwrap();
+            a.mov(rsi, rdx).unwrap();
+            a.in_(eax, 0xEF).unwrap();
+            a.nop().unwrap();
+            a.hlt().unwrap();
+        },
+        |engine| {
+            expect(
+                engine,
+                Exit::TscRead { with_aux: false },
+                Reply::Tsc {
+                    value: 0x1234_5678_9ABC_DEF0,
+                },
+            );
+            expect(
+                engine,
+                Exit::TscRead { with_aux: true },
+                Reply::Tsc {
+                    value: 0x1_0000_0002,
+                },
+            );
+            expect(engine, Exit::Halt, Reply::None);
+            let registers = engine.registers().unwrap();
+            assert_eq!(registers.general[RBX], 0x9ABC_DEF0);
+            assert_eq!(registers.general[4], 0x1234_5678);
+            assert_eq!(
+                (
+                    registers.general[RAX],
+                    registers.general[RDX],
+                    registers.general[RCX]
+                ),
+                (2, 1, 0)
+            );
+        },
+    );
+}
+
+#[test]
+fn an_interrupt_wakes_hlt() {
+    on_every_engine(
+        |a| {
+            a.sti().unwrap();
+            a.hlt().unwrap();
+            a.hlt().unwrap();
+        },
+        |engine| {
+            expect(engine, Exit::Halt, Reply::None);
+            assert!(engine.accepts_interrupts());
+            engine.interrupt(0x31).unwrap();
+            assert!(!engine.accepts_interrupts());
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: HANDLER_PORT,
+                    width: 1,
+                    value: 0x31,
+                },
+                Reply::None,
+            );
+            assert!(
+                !engine.accepts_interrupts(),
+                "handlers begin with interrupts off"
+            );
+        },
+    );
+}
+
+#[test]
+fn an_interrupt_at_an_exit_comes_after_the_exits_instruction() {
+    on_every_engine(
+        |a| {
+            a.sti().unwrap();
+            a.nop().unwrap();
+            a.in_(al, 0x70).unwrap();
+            a.mov(bl, 1).unwrap();
+            a.hlt().unwrap();
+        },
+        |engine| {
+            expect(
+                engine,
+                Exit::PortRead {
+                    port: 0x70,
+                    width: 1,
+                },
+                Reply::Port(0x5A),
+            );
+            assert!(engine.accepts_interrupts());
+            engine.interrupt(0x40).unwrap();
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: HANDLER_PORT,
+                    width: 1,
+                    value: 0x40,
+                },
+                Reply::None,
+            );
+            let registers = engine.registers().unwrap();
+            assert_eq!(
+                registers.general[RBX] & 0xFF,
+                0,
+                "the instruction after `in` has not run"
+            );
+        },
+    );
+}
+
+#[test]
+fn single_steps_are_counted_from_the_last_exit() {
+    on_every_engine(
+        |a| {
+            a.out(0x80, al).unwrap();
+            for _ in 0..10 {
+                a.inc(ebx).unwrap();
+            }
+            a.out(0x80, al).unwrap();
+            a.hlt().unwrap();
+        },
+        |engine| {
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: 0x80,
+                    width: 1,
+                    value: 0,
+                },
+                Reply::None,
+            );
+            for steps in [0, 1, 4, 4, 9] {
+                assert_eq!(
+                    engine.run(Goal::Instructions(steps)).unwrap(),
+                    Stop::Reached
+                );
+                assert_eq!(engine.instructions(), steps);
+                assert_eq!(engine.registers().unwrap().general[RBX], steps);
+            }
+            let stop = engine.run(Goal::Instructions(1000)).unwrap();
+            assert_eq!(
+                stop,
+                Stop::Exit(Exit::PortWrite {
+                    port: 0x80,
+                    width: 1,
+                    value: 0
+                })
+            );
+            assert_eq!(engine.instructions(), 0);
+            assert_eq!(engine.registers().unwrap().general[RBX], 10);
+            engine.reply(Reply::None).unwrap();
+            expect(engine, Exit::Halt, Reply::None);
+        },
+    );
+}
+
+#[test]
+fn stepping_finds_the_first_place_that_takes_an_interrupt() {
+    on_every_engine(
+        |a| {
+            a.out(0x80, al).unwrap();
+            a.inc(ebx).unwrap();
+            a.sti().unwrap();
+            a.inc(ebx).unwrap();
+            a.inc(ebx).unwrap();
+            a.hlt().unwrap();
+        },
+        |engine| {
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: 0x80,
+                    width: 1,
+                    value: 0,
+                },
+                Reply::None,
+            );
+            assert_eq!(
+                engine.run(Goal::Interruptible { limit: 100 }).unwrap(),
+                Stop::Reached
+            );
+            assert_eq!(
+                engine.instructions(),
+                3,
+                "STI delays by one instruction (SDM 2B, STI)"
+            );
+            engine.interrupt(0x50).unwrap();
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: HANDLER_PORT,
+                    width: 1,
+                    value: 0x50,
+                },
+                Reply::None,
+            );
+            assert_eq!(engine.registers().unwrap().general[RBX], 2);
+        },
+    );
+}
+
+#[test]
+fn stepping_gives_up_at_its_limit_and_the_guest_goes_on() {
+    on_every_engine(
+        |a| {
+            a.out(0x80, al).unwrap();
+            for _ in 0..20 {
+                a.inc(ebx).unwrap();
+            }
+            a.hlt().unwrap();
+        },
+        |engine| {
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: 0x80,
+                    width: 1,
+                    value: 0,
+                },
+                Reply::None,
+            );
+            assert_eq!(
+                engine.run(Goal::Interruptible { limit: 7 }).unwrap(),
+                Stop::Reached
+            );
+            assert_eq!(
+                (engine.instructions(), engine.accepts_interrupts()),
+                (7, false)
+            );
+            expect(engine, Exit::Halt, Reply::None);
+            assert_eq!(engine.registers().unwrap().general[RBX], 20);
+        },
+    );
+}
+
+#[test]
+fn a_triple_fault_is_a_shutdown() {
+    on_every_engine(
+        |a| {
+            a.sub(rsp, 16).unwrap();
+            a.mov(word_ptr(rsp), 0).unwrap();
+            a.mov(qword_ptr(rsp + 2), 0).unwrap();
+            a.lidt(ptr(rsp)).unwrap();
+            a.ud2().unwrap();
+        },
+        |engine| expect(engine, Exit::Shutdown, Reply::None),
+    );
+}
+
+#[test]
+fn exceptions_reach_the_guests_handlers() {
+    on_every_engine(
+        |a| a.ud2().unwrap(),
+        |engine| {
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: HANDLER_PORT,
+                    width: 1,
+                    value: 6,
+                },
+                Reply::None,
+            )
+        },
+    );
+    on_every_engine(
+        |a| {
+            a.xor(ecx, ecx).unwrap();
+            a.div(ecx).unwrap();
+        },
+        |engine| {
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: HANDLER_PORT,
+                    width: 1,
+                    value: 0,
+                },
+                Reply::None,
+            )
+        },
+    );
+    on_every_engine(
+        |a| a.mov(al, byte_ptr(0x4000_0000)).unwrap(),
+        |engine| {
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: HANDLER_PORT,
+                    width: 1,
+                    value: 14,
+                },
+                Reply::None,
+            )
+        },
+    );
+    on_every_engine(
+        |a| a.int3().unwrap(),
+        |engine| {
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: HANDLER_PORT,
+                    width: 1,
+                    value: 3,
+                },
+                Reply::None,
+            )
+        },
+    );
+}

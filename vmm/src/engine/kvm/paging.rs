@@ -1,0 +1,45 @@
+//! Reading guest memory by linear address: a four-level page walk (SDM 3A 4.5).
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+const PRESENT: u64 = 1;
+const PAGE_SIZE_BIT: u64 = 1 << 7;
+const ADDRESS_MASK: u64 = 0x000F_FFFF_FFFF_F000;
+
+/// The guest-physical address of `linear` under the page tables at `cr3`, if it is mapped. Sets no
+/// accessed bit: the guest must not see that somebody looked.
+#[must_use]
+pub fn translate(memory: &GuestMemoryMmap, cr3: u64, linear: u64) -> Option<u64> {
+    let mut table = cr3 & ADDRESS_MASK;
+    for level in (0..4).rev() {
+        let shift = 12 + 9 * level;
+        let entry: u64 = memory
+            .read_obj(GuestAddress(table + ((linear >> shift) & 0x1FF) * 8))
+            .ok()?;
+        if entry & PRESENT == 0 {
+            return None;
+        }
+        if level == 0 || (level < 3 && entry & PAGE_SIZE_BIT != 0) {
+            let offset_mask = (1 << shift) - 1;
+            return Some((entry & ADDRESS_MASK & !offset_mask) | (linear & offset_mask));
+        }
+        table = entry & ADDRESS_MASK;
+    }
+    None
+}
+
+/// Reads `N` 64-bit words from `linear` on.
+#[must_use]
+pub fn read_words<const N: usize>(
+    memory: &GuestMemoryMmap,
+    cr3: u64,
+    linear: u64,
+) -> Option<[u64; N]> {
+    let mut words = [0; N];
+    for (index, word) in words.iter_mut().enumerate() {
+        // Aligned words do not cross pages; each is translated by itself.
+        let physical = translate(memory, cr3, linear.checked_add(index as u64 * 8)?)?;
+        *word = memory.read_obj(GuestAddress(physical)).ok()?;
+    }
+    Some(words)
+}

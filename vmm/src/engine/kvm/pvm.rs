@@ -1,0 +1,272 @@
+//! What `kvm-pvm`, KVM without virtualisation hardware, does differently, and how the guest is kept from noticing.
+//!
+//! `kvm-pvm` runs guest user mode (CPL 3) natively and emulates guest kernel mode. Measured differences that
+//! matter here:
+//!
+//! - `syscall` at CPL 3 goes to LSTAR without changing to CPL 0, so that the fetch there raises #PF, with error
+//!   code 0x15 and CR2 = LSTAR. A breakpoint on the guest's #PF entry point catches it, and the state is rewritten to what SYSCALL
+//!   should have made of it (SDM 2B, SYSCALL).
+//! - Guest user mode offers no exit of its own at which an interrupt could be injected, but every #PF and every system call
+//!   from user mode passes that breakpoint: a deterministic point. It is reported as [`Exit::InjectionPoint`] and counted,
+//!   and [`CLOCK`] says so.
+//! - RFLAGS.RF does not suppress the breakpoint in emulated code: the handler's first instruction is stepped over.
+//! - A few instructions are not emulated at CPL 0; `fwait` and `int3` are completed here.
+//! - CPUID leaf 1 lets the host's features through: they become part of the CPU model's name.
+//!
+//! ```text
+//!  Free ── breakpoint, fault from CPL 0 ─► step over ─► Free
+//!    │
+//!    └── breakpoint, fault from CPL 3 ─► AtFault (exit InjectionPoint)
+//!              ├─ interrupt(): user state put back, interrupt injected; the instruction is executed again later ─► Free
+//!              └─ run(): a system call is completed as SYSCALL; a page fault is let into its handler (step over) ─► Free
+//! ```
+//!
+//! RDTSC and RDRAND in guest *user* mode run natively and cannot be caught: guests must not use them there (`docs/hosts.md`).
+
+use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use vm_memory::GuestMemoryMmap;
+
+use super::{
+    paging,
+    vcpu::{Debugging, RawExit, Vcpu, failed},
+};
+use crate::engine::{EngineError, Exit};
+
+/// Added to the clock's name: pairs of unlike hosts are refused.
+pub const CLOCK: &str = "exits+pvm-user-faults";
+
+/// Error code of the #PF that the broken SYSCALL ends in: present, user, instruction fetch (SDM 3A 4.7).
+const SYSCALL_FAULT: u64 = 0x15;
+const MSR_STAR: u32 = 0xC000_0081;
+const MSR_LSTAR: u32 = 0xC000_0082;
+const MSR_FMASK: u32 = 0xC000_0084;
+/// Exits from one look at the guest's #PF entry point to the next, once it is known.
+const RECHECK_EXITS: u64 = 256;
+const RFLAGS_IF: u64 = 1 << 9;
+/// RF and VM are cleared by SYSCALL besides what FMASK names.
+const RFLAGS_RF: u64 = 1 << 16;
+
+/// The stack frame of a #PF in 64-bit mode (SDM 3A 6.14.2), and CR2.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    error_code: u64,
+    rip: u64,
+    cs: u64,
+    rflags: u64,
+    rsp: u64,
+    ss: u64,
+}
+
+/// State of the repairs for one vCPU.
+#[derive(Debug, Default)]
+pub struct Pvm {
+    /// The guest's #PF entry point, once it has an IDT.
+    fault_entry: Option<u64>,
+    star: u64,
+    lstar: u64,
+    fmask: u64,
+    exits_since_check: u64,
+    /// Reported as an injection point and not resumed yet.
+    at_fault: Option<Fault>,
+}
+
+/// Whether this host's KVM is `kvm-pvm`.
+#[must_use]
+pub fn present() -> bool {
+    std::path::Path::new("/sys/module/kvm_pvm").exists()
+}
+
+/// The features that leaf 1 shows whatever was configured.
+#[must_use]
+pub fn host_features() -> String {
+    let leaf = std::arch::x86_64::__cpuid(1);
+    format!("pvm-leaf1:{:08x}:{:08x}", leaf.ecx, leaf.edx)
+}
+
+impl Pvm {
+    /// What must stop the guest while it runs freely.
+    pub fn debugging(&self, step: bool) -> Debugging {
+        Debugging {
+            step,
+            breakpoint: self.fault_entry,
+        }
+    }
+
+    /// After a counted exit: looks where the guest's #PF entry point is. Where it looks is a function of the exits alone.
+    pub fn after_exit(&mut self, vcpu: &Vcpu, memory: &GuestMemoryMmap) -> Result<(), EngineError> {
+        self.exits_since_check += 1;
+        let known = self.fault_entry.is_some() && self.lstar != 0;
+        if known && self.exits_since_check < RECHECK_EXITS {
+            return Ok(());
+        }
+        self.exits_since_check = 0;
+        let sregs = vcpu.sregs()?;
+        if let Some(entry) = page_fault_entry(&sregs, memory) {
+            self.fault_entry = Some(entry);
+        }
+        [self.star, self.lstar, self.fmask] = vcpu.msrs([MSR_STAR, MSR_LSTAR, MSR_FMASK])?;
+        Ok(())
+    }
+
+    /// Whether this debug exit is the breakpoint on the #PF entry point.
+    pub fn is_fault_entry(&self, pc: u64) -> bool {
+        self.fault_entry == Some(pc)
+    }
+
+    /// At the breakpoint: `Some` if it is an exit of this host's clock, `None` if the guest was let into its handler.
+    pub fn fault(
+        &mut self,
+        vcpu: &mut Vcpu,
+        memory: &GuestMemoryMmap,
+    ) -> Result<Option<Exit>, EngineError> {
+        let regs = vcpu.regs()?;
+        let sregs = vcpu.sregs()?;
+        let words = paging::read_words::<6>(memory, sregs.cr3, regs.rsp);
+        let [error_code, rip, cs, rflags, rsp, ss] = words.ok_or_else(|| {
+            EngineError::Unexpected(format!(
+                "the page-fault frame at {:#x} is not mapped",
+                regs.rsp
+            ))
+        })?;
+        if cs & 3 != 3 {
+            self.step_over(vcpu)?;
+            return Ok(None);
+        }
+        self.at_fault = Some(Fault {
+            error_code,
+            rip,
+            cs,
+            rflags,
+            rsp,
+            ss,
+        });
+        Ok(Some(Exit::InjectionPoint))
+    }
+
+    /// Whether the guest, if it stands at an injection point, accepts interrupts there.
+    pub fn accepts_interrupts(&self) -> Option<bool> {
+        self.at_fault.map(|fault| fault.rflags & RFLAGS_IF != 0)
+    }
+
+    /// Before the guest runs on: completes what stopped at the injection point.
+    pub fn resume(&mut self, vcpu: &mut Vcpu) -> Result<(), EngineError> {
+        let Some(fault) = self.at_fault.take() else {
+            return Ok(());
+        };
+        let sregs = vcpu.sregs()?;
+        if fault.error_code == SYSCALL_FAULT && fault.rip == self.lstar && sregs.cr2 == self.lstar {
+            return self.complete_syscall(vcpu, &fault, sregs);
+        }
+        self.step_over(vcpu)
+    }
+
+    /// Before an interrupt is injected: puts the user state back as it was before the faulting instruction.
+    pub fn before_interrupt(&mut self, vcpu: &Vcpu) -> Result<(), EngineError> {
+        let Some(fault) = self.at_fault.take() else {
+            return Ok(());
+        };
+        let mut regs = vcpu.regs()?;
+        let mut sregs = vcpu.sregs()?;
+        let was_syscall =
+            fault.error_code == SYSCALL_FAULT && fault.rip == self.lstar && sregs.cr2 == self.lstar;
+        // SYSCALL left the address behind itself in RCX and is two bytes long. RCX and R11 keep what it put there: it overwrites
+        // them again when it is executed again.
+        regs.rip = if was_syscall { regs.rcx - 2 } else { fault.rip };
+        regs.rflags = if was_syscall { regs.r11 } else { fault.rflags };
+        regs.rsp = fault.rsp;
+        sregs.cs = flat_segment(fault.cs as u16, true, 3);
+        sregs.ss = flat_segment(fault.ss as u16, false, 3);
+        vcpu.set_sregs(&sregs)?;
+        vcpu.set_regs(&regs)
+    }
+
+    fn complete_syscall(
+        &self,
+        vcpu: &Vcpu,
+        fault: &Fault,
+        mut sregs: kvm_sregs,
+    ) -> Result<(), EngineError> {
+        let mut regs: kvm_regs = vcpu.regs()?;
+        regs.rip = self.lstar;
+        regs.rsp = fault.rsp;
+        regs.rflags = (regs.r11 & !(self.fmask | RFLAGS_RF)) | 2;
+        let selector = (self.star >> 32) as u16 & 0xFFFC;
+        sregs.cs = flat_segment(selector, true, 0);
+        sregs.ss = flat_segment(selector + 8, false, 0);
+        vcpu.set_sregs(&sregs)?;
+        vcpu.set_regs(&regs)
+    }
+
+    /// Executes the handler's first instruction with the breakpoint off.
+    fn step_over(&self, vcpu: &mut Vcpu) -> Result<(), EngineError> {
+        vcpu.set_debugging(Debugging {
+            step: true,
+            breakpoint: None,
+        })?;
+        loop {
+            match vcpu.enter()? {
+                RawExit::Interrupted => {}
+                RawExit::Debug { .. } => return Ok(()),
+                other => {
+                    return Err(EngineError::Unexpected(format!(
+                        "{other:?} at the first instruction of the page-fault handler"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Completes an instruction that KVM does not emulate. `false`: it is not one that is known here.
+    pub fn complete_instruction(vcpu: &Vcpu, bytes: &[u8]) -> Result<bool, EngineError> {
+        const FWAIT: u8 = 0x9B;
+        const INT3: u8 = 0xCC;
+        const BREAKPOINT_VECTOR: u8 = 3;
+        let Some(opcode @ (FWAIT | INT3)) = bytes.first().copied() else {
+            return Ok(false);
+        };
+        let mut regs = vcpu.regs()?;
+        regs.rip += 1;
+        vcpu.set_regs(&regs)?;
+        if opcode == INT3 {
+            let mut events = vcpu
+                .fd()
+                .get_vcpu_events()
+                .map_err(failed("read pending events"))?;
+            events.exception.injected = 1;
+            events.exception.nr = BREAKPOINT_VECTOR;
+            events.exception.has_error_code = 0;
+            vcpu.fd()
+                .set_vcpu_events(&events)
+                .map_err(failed("inject a breakpoint exception"))?;
+        }
+        Ok(true)
+    }
+}
+
+/// The handler of vector 14 in the guest's IDT (SDM 3A 6.14.1).
+fn page_fault_entry(sregs: &kvm_sregs, memory: &GuestMemoryMmap) -> Option<u64> {
+    const VECTOR: u64 = 14;
+    const GATE_PRESENT: u64 = 1 << 47;
+    if u64::from(sregs.idt.limit) < VECTOR * 16 + 15 {
+        return None;
+    }
+    let [low, high] = paging::read_words::<2>(memory, sregs.cr3, sregs.idt.base + VECTOR * 16)?;
+    let present = low & GATE_PRESENT != 0;
+    present.then_some((low & 0xFFFF) | ((low >> 32) & 0xFFFF_0000) | (high << 32))
+}
+
+/// A flat segment as SYSCALL loads it or as user mode has it.
+fn flat_segment(selector: u16, code: bool, privilege: u8) -> kvm_segment {
+    kvm_segment {
+        selector,
+        limit: u32::MAX,
+        type_: if code { 0xB } else { 0x3 },
+        present: 1,
+        dpl: privilege,
+        s: 1,
+        l: u8::from(code),
+        db: u8::from(!code),
+        g: 1,
+        ..Default::default()
+    }
+}

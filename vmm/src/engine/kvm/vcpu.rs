@@ -1,0 +1,332 @@
+//! One KVM vCPU: entries and raw exits as plain data.
+//!
+//! In: replies as bytes, debug settings. Out: [`RawExit`]. All `unsafe` access to the shared
+//! `kvm_run` page stands here.
+
+use kvm_bindings::{
+    KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
+    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_GUESTDBG_ENABLE,
+    KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, Msrs, kvm_guest_debug, kvm_msr_entry,
+    kvm_regs, kvm_sregs,
+};
+use kvm_ioctls::VcpuFd;
+
+use crate::engine::EngineError;
+
+/// KVM_INTERNAL_ERROR_EMULATION of the KVM API.
+const SUBERROR_EMULATION: u32 = 1;
+
+/// What `KVM_RUN` returned with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawExit {
+    /// `in` or `out`, perhaps repeated: element `i` lies at byte `i * width` of the data area.
+    Port {
+        port: u16,
+        width: u8,
+        count: u32,
+        read: bool,
+    },
+    /// A load outside of memory.
+    MmioRead { address: u64, width: u8 },
+    /// A store outside of memory.
+    MmioWrite {
+        address: u64,
+        width: u8,
+        data: [u8; 8],
+    },
+    /// HLT.
+    Halt,
+    /// Triple fault.
+    Shutdown,
+    /// A single step or a breakpoint, at this linear address.
+    Debug { pc: u64 },
+    /// A signal, or nothing at all: run again.
+    Interrupted,
+    /// KVM cannot emulate the instruction; its bytes.
+    EmulationFailure { bytes: [u8; 15], length: u8 },
+}
+
+/// What stops the guest besides exits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Debugging {
+    /// Stop after each instruction.
+    pub step: bool,
+    /// Stop before the instruction at this linear address.
+    pub breakpoint: Option<u64>,
+}
+
+/// A vCPU and its shared page.
+pub struct Vcpu {
+    fd: VcpuFd,
+    debugging: Debugging,
+}
+
+/// Names the failed call for an error.
+pub fn failed(doing: &'static str) -> impl FnOnce(vmm_sys_util::errno::Error) -> EngineError {
+    move |source| EngineError::Kvm { doing, source }
+}
+
+impl Vcpu {
+    /// Takes over a new vCPU.
+    pub fn new(fd: VcpuFd) -> Self {
+        Self {
+            fd,
+            debugging: Debugging::default(),
+        }
+    }
+
+    /// The file descriptor, for the calls that need no care.
+    pub fn fd(&self) -> &VcpuFd {
+        &self.fd
+    }
+
+    /// Enters the guest; comes back at the next raw exit.
+    pub fn enter(&mut self) -> Result<RawExit, EngineError> {
+        match self.fd.run() {
+            Ok(_) => self.decode(),
+            Err(error) if error.errno() == libc_eintr() || error.errno() == libc_eagain() => {
+                Ok(RawExit::Interrupted)
+            }
+            Err(source) => Err(EngineError::Kvm {
+                doing: "run the guest",
+                source,
+            }),
+        }
+    }
+
+    /// Lets KVM finish the instruction of the last exit without running any further one.
+    pub fn complete_exit(&mut self) -> Result<(), EngineError> {
+        self.fd.set_kvm_immediate_exit(1);
+        let outcome = self.enter();
+        self.fd.set_kvm_immediate_exit(0);
+        match outcome? {
+            RawExit::Interrupted => Ok(()),
+            // With single-stepping on, KVM reports the completed instruction as a step.
+            RawExit::Debug { .. } if self.debugging.step => Ok(()),
+            other => Err(EngineError::Unexpected(format!(
+                "{other:?} while completing an exit"
+            ))),
+        }
+    }
+
+    fn decode(&mut self) -> Result<RawExit, EngineError> {
+        let run = self.fd.get_kvm_run();
+        let payload = &run.__bindgen_anon_1;
+        // SAFETY (each arm): KVM fills the member of the union that belongs to the exit reason.
+        let exit = match run.exit_reason {
+            KVM_EXIT_IO => {
+                // SAFETY: see above.
+                let io = unsafe { payload.io };
+                let read = u32::from(io.direction) == KVM_EXIT_IO_IN;
+                RawExit::Port {
+                    port: io.port,
+                    width: io.size,
+                    count: io.count,
+                    read,
+                }
+            }
+            KVM_EXIT_MMIO => {
+                // SAFETY: see above.
+                let mmio = unsafe { payload.mmio };
+                let (address, width) = (mmio.phys_addr, mmio.len as u8);
+                if mmio.is_write != 0 {
+                    RawExit::MmioWrite {
+                        address,
+                        width,
+                        data: mmio.data,
+                    }
+                } else {
+                    RawExit::MmioRead { address, width }
+                }
+            }
+            KVM_EXIT_HLT => RawExit::Halt,
+            KVM_EXIT_SHUTDOWN => RawExit::Shutdown,
+            KVM_EXIT_DEBUG => {
+                // SAFETY: see above.
+                RawExit::Debug {
+                    pc: unsafe { payload.debug.arch.pc },
+                }
+            }
+            KVM_EXIT_INTR => RawExit::Interrupted,
+            KVM_EXIT_INTERNAL_ERROR => {
+                // SAFETY: see above.
+                let internal = unsafe { payload.internal };
+                if internal.suberror != SUBERROR_EMULATION {
+                    return Err(EngineError::Unexpected(format!(
+                        "KVM internal error {internal:?}"
+                    )));
+                }
+                emulation_failure(&internal.data, internal.ndata)
+            }
+            KVM_EXIT_FAIL_ENTRY => {
+                // SAFETY: see above.
+                let reason = unsafe { payload.fail_entry.hardware_entry_failure_reason };
+                return Err(EngineError::Unexpected(format!(
+                    "the host refused to enter the guest (reason {reason:#x})"
+                )));
+            }
+            other => return Err(EngineError::Unexpected(format!("exit reason {other}"))),
+        };
+        Ok(exit)
+    }
+
+    /// Element `index` of a port exit's data.
+    pub fn port_element(&mut self, index: u32, width: u8) -> u32 {
+        let mut bytes = [0; 4];
+        bytes[..usize::from(width)].copy_from_slice(self.port_bytes(index, width));
+        u32::from_le_bytes(bytes)
+    }
+
+    /// Sets element `index` of a port exit's data.
+    pub fn set_port_element(&mut self, index: u32, width: u8, value: u32) {
+        self.port_bytes(index, width)
+            .copy_from_slice(&value.to_le_bytes()[..usize::from(width)]);
+    }
+
+    fn port_bytes(&mut self, index: u32, width: u8) -> &mut [u8] {
+        let run = self.fd.get_kvm_run();
+        // SAFETY: only called for a port exit, where KVM filled `io`.
+        let io = unsafe { run.__bindgen_anon_1.io };
+        assert!(
+            index < io.count && width == io.size,
+            "element {index} of {io:?}"
+        );
+        let offset = io.data_offset as usize + index as usize * usize::from(width);
+        // SAFETY: KVM keeps `count * size` bytes at `data_offset` within the mapping that begins with `kvm_run` (KVM API,
+        // 5. "The kvm_run structure"); the mapping lives as long as the vCPU.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                std::ptr::from_mut(run).cast::<u8>().add(offset),
+                usize::from(width),
+            )
+        }
+    }
+
+    /// Answers an MMIO load.
+    pub fn set_mmio_data(&mut self, data: [u8; 8]) {
+        self.fd.get_kvm_run().__bindgen_anon_1.mmio.data = data;
+    }
+
+    /// Whether KVM would take an interrupt, as of the last exit.
+    pub fn ready_for_interrupt(&mut self) -> bool {
+        self.fd.get_kvm_run().ready_for_interrupt_injection != 0
+    }
+
+    /// Queues an external interrupt.
+    pub fn interrupt(&self, vector: u8) -> Result<(), EngineError> {
+        interrupt_ioctl(&self.fd, u32::from(vector))
+    }
+
+    /// Chooses what else stops the guest.
+    pub fn set_debugging(&mut self, debugging: Debugging) -> Result<(), EngineError> {
+        if debugging == self.debugging {
+            return Ok(());
+        }
+        let mut settings = kvm_guest_debug::default();
+        if debugging.step {
+            settings.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
+        }
+        if let Some(address) = debugging.breakpoint {
+            settings.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+            settings.arch.debugreg[0] = address;
+            // DR7: G0 set, condition 0 "instruction execution", length 0, and GE (SDM 3B 18.2.4).
+            settings.arch.debugreg[7] = 0x202;
+        }
+        self.fd
+            .set_guest_debug(&settings)
+            .map_err(failed("set breakpoints"))?;
+        self.debugging = debugging;
+        Ok(())
+    }
+
+    /// General registers.
+    pub fn regs(&self) -> Result<kvm_regs, EngineError> {
+        self.fd.get_regs().map_err(failed("read the registers"))
+    }
+
+    /// Sets the general registers.
+    pub fn set_regs(&self, regs: &kvm_regs) -> Result<(), EngineError> {
+        self.fd.set_regs(regs).map_err(failed("set the registers"))
+    }
+
+    /// Segment, table and control registers.
+    pub fn sregs(&self) -> Result<kvm_sregs, EngineError> {
+        self.fd
+            .get_sregs()
+            .map_err(failed("read the system registers"))
+    }
+
+    /// Sets segment, table and control registers.
+    pub fn set_sregs(&self, sregs: &kvm_sregs) -> Result<(), EngineError> {
+        self.fd
+            .set_sregs(sregs)
+            .map_err(failed("set the system registers"))
+    }
+
+    /// Reads model-specific registers.
+    pub fn msrs<const N: usize>(&self, indices: [u32; N]) -> Result<[u64; N], EngineError> {
+        let entries = indices.map(|index| kvm_msr_entry {
+            index,
+            ..Default::default()
+        });
+        let mut msrs =
+            Msrs::from_entries(&entries).expect("a handful of MSRs is below KVM's limit");
+        let read = self
+            .fd
+            .get_msrs(&mut msrs)
+            .map_err(failed("read model-specific registers"))?;
+        if read != N {
+            return Err(EngineError::Missing(
+                "a model-specific register of every x86-64 processor",
+            ));
+        }
+        let mut values = [0; N];
+        values
+            .iter_mut()
+            .zip(msrs.as_slice())
+            .for_each(|(value, entry)| *value = entry.data);
+        Ok(values)
+    }
+}
+
+fn libc_eintr() -> i32 {
+    rustix::io::Errno::INTR.raw_os_error()
+}
+
+fn libc_eagain() -> i32 {
+    rustix::io::Errno::AGAIN.raw_os_error()
+}
+
+vmm_sys_util::ioctl_iow_nr!(
+    KVM_INTERRUPT,
+    kvm_bindings::KVMIO,
+    0x86,
+    kvm_bindings::kvm_interrupt
+);
+
+fn interrupt_ioctl(fd: &VcpuFd, irq: u32) -> Result<(), EngineError> {
+    let interrupt = kvm_bindings::kvm_interrupt { irq };
+    // SAFETY: `fd` is a vCPU and KVM only reads the structure.
+    let result = unsafe { vmm_sys_util::ioctl::ioctl_with_ref(fd, KVM_INTERRUPT(), &interrupt) };
+    if result < 0 {
+        return Err(failed("inject an interrupt")(
+            vmm_sys_util::errno::Error::last(),
+        ));
+    }
+    Ok(())
+}
+
+/// `data` is: flags, then one byte of length and the instruction's bytes (KVM API, `KVM_EXIT_INTERNAL_ERROR`).
+fn emulation_failure(data: &[u64; 16], ndata: u32) -> RawExit {
+    let mut bytes = [0; 15];
+    let mut length = 0;
+    if ndata >= 3 && data[0] & 1 != 0 {
+        let raw: Vec<u8> = data[1..4]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
+        length = raw[0].min(15);
+        bytes.copy_from_slice(&raw[1..16]);
+    }
+    RawExit::EmulationFailure { bytes, length }
+}

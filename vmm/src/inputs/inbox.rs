@@ -1,0 +1,97 @@
+//! The inbox: what the world sends to the guest, until the guest takes it.
+//!
+//! In: frames and console bytes from the I/O thread. Out: the same, to the vCPU thread, in order. What always holds: it never
+//! grows past its limits; a frame that finds no room is dropped, as a network card does.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+/// Frames that wait at most.
+pub const MAX_FRAMES: usize = 1024;
+/// Console bytes that wait at most.
+pub const MAX_CONSOLE_BYTES: usize = 64 << 10;
+
+#[derive(Debug, Default)]
+struct Contents {
+    frames: VecDeque<Vec<u8>>,
+    console: VecDeque<u8>,
+    dropped_frames: u64,
+    closed: bool,
+}
+
+/// A bounded mailbox between the I/O thread and the vCPU thread.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    contents: Mutex<Contents>,
+    arrived: Condvar,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A frame arrived. Dropped (and counted) if there is no room.
+    pub fn put_frame(&self, frame: Vec<u8>) {
+        let mut contents = self.lock();
+        if contents.frames.len() == MAX_FRAMES {
+            contents.dropped_frames += 1;
+            return;
+        }
+        contents.frames.push_back(frame);
+        self.arrived.notify_one();
+    }
+
+    /// Bytes were typed. Returns how many found room.
+    pub fn put_console(&self, bytes: &[u8]) -> usize {
+        let mut contents = self.lock();
+        let room = MAX_CONSOLE_BYTES - contents.console.len();
+        let taken = room.min(bytes.len());
+        contents.console.extend(&bytes[..taken]);
+        self.arrived.notify_one();
+        taken
+    }
+
+    /// The oldest frame.
+    pub fn take_frame(&self) -> Option<Vec<u8>> {
+        self.lock().frames.pop_front()
+    }
+
+    /// Up to `room` console bytes.
+    pub fn take_console(&self, room: usize) -> Option<Vec<u8>> {
+        let mut contents = self.lock();
+        let count = room.min(contents.console.len());
+        (count > 0).then(|| contents.console.drain(..count).collect())
+    }
+
+    /// Frames dropped for lack of room.
+    pub fn dropped_frames(&self) -> u64 {
+        self.lock().dropped_frames
+    }
+
+    /// Nothing will come any more and whoever waits must stop.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_all();
+    }
+
+    /// Whether [`Self::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Waits until something that the guest would take is here, the inbox is closed, or `timeout` is over.
+    pub fn wait(&self, frame: bool, console: bool, timeout: Option<Duration>) {
+        let contents = self.lock();
+        let idle = |contents: &mut Contents| {
+            !(contents.closed || frame && !contents.frames.is_empty() || console && !contents.console.is_empty())
+        };
+        match timeout {
+            Some(timeout) => drop(self.arrived.wait_timeout_while(contents, timeout, idle)),
+            None => drop(self.arrived.wait_while(contents, idle)),
+        }
+    }
+}

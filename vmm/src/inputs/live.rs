@@ -1,0 +1,211 @@
+//! Live inputs: asks the world, and records what it said.
+//!
+//! In: the host's clock, the inbox, the host's randomness. Out: events for the machine and the same events as entries for
+//! the recorder. *What* happens *when* is decided here and nowhere else; any choice is right, as it is recorded.
+//!
+//! Order at each position: entropy, frame, console, timer tick, interrupt. The tick comes after what else arrived and is held back
+//! while another interrupt waits, so that a guest that is slow at its ticks still gets its packets (IRQ 0 has the highest priority).
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use logging_channel::{Digest, EndReason, Entry, Event, Position};
+
+use super::{InputError, Inputs, Next, inbox::Inbox, recorder::Recorder};
+use crate::{effect::Effect, engine::Goal, machine::View};
+
+/// Instructions that are single-stepped at most, from an exit where an interrupt waits, to find a place that takes it.
+const STEP_LIMIT: u64 = 16;
+
+/// The guest's clock: guest time `base_ns` was at the host's `since`.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestClock {
+    base_ns: u64,
+    since: Instant,
+}
+
+impl GuestClock {
+    /// A clock that shows `base_ns` now and goes on from there.
+    #[must_use]
+    pub fn starting_at(base_ns: u64) -> Self {
+        Self { base_ns, since: Instant::now() }
+    }
+
+    /// Guest time, nanoseconds since boot.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        self.base_ns + self.since.elapsed().as_nanos() as u64
+    }
+}
+
+/// Defers inputs at random: another seed, another timing. For tests of replay.
+#[derive(Clone, Copy, Debug)]
+pub struct Jitter {
+    state: u64,
+}
+
+impl Jitter {
+    /// A sequence of decisions.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
+    /// SplitMix64 (Steele, Lea and Flood 2014).
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn defers(&mut self) -> bool {
+        self.next() & 3 == 0
+    }
+}
+
+/// The world as inputs.
+pub struct Live {
+    clock: GuestClock,
+    inbox: Arc<Inbox>,
+    recorder: Box<dyn Recorder>,
+    next_seq: u64,
+    /// Where the last interrupt was taken: its handler begins there, with interrupts off.
+    interrupted_at: Option<Position>,
+    jitter: Option<Jitter>,
+}
+
+impl Live {
+    /// Live inputs from guest time `clock` on; `next_seq` is the number of the first entry that will be recorded.
+    #[must_use]
+    pub fn new(clock: GuestClock, inbox: Arc<Inbox>, recorder: Box<dyn Recorder>, next_seq: u64) -> Self {
+        Self { clock, inbox, recorder, next_seq, interrupted_at: None, jitter: None }
+    }
+
+    /// Defers inputs at random.
+    #[must_use]
+    pub fn with_jitter(mut self, seed: Option<u64>) -> Self {
+        self.jitter = seed.map(Jitter::new);
+        self
+    }
+
+    fn record(&mut self, at: Position, event: Event, effect: Option<Effect>) -> Result<(), InputError> {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.recorder.record(Entry { seq, at, event }, effect)
+    }
+
+    fn input(&mut self, at: Position, event: Event) -> Result<Next, InputError> {
+        self.record(at, event.clone(), None)?;
+        Ok(Next::Apply(event))
+    }
+
+    /// What has arrived and the guest would take.
+    fn arrived(&mut self, view: &View) -> Result<Option<Event>, InputError> {
+        let wants = &view.wants;
+        if let Some(count) = wants.entropy_bytes {
+            return Ok(Some(Event::Entropy { bytes: random_bytes(count)? }));
+        }
+        if wants.frame
+            && let Some(bytes) = self.inbox.take_frame()
+        {
+            return Ok(Some(Event::Frame { bytes }));
+        }
+        if wants.console_input_room > 0
+            && let Some(bytes) = self.inbox.take_console(wants.console_input_room)
+        {
+            return Ok(Some(Event::ConsoleInput { bytes }));
+        }
+        let tick_may_come = !(view.interrupt_pending && view.other_than_timer_pending);
+        if let Some(deadline_ns) = wants.deadline_ns
+            && tick_may_come
+        {
+            let guest_ns = self.clock.now_ns();
+            if guest_ns >= deadline_ns {
+                return Ok(Some(Event::Tick { guest_ns }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The vCPU waits in HLT: so do we.
+    fn wait(&self, view: &View) {
+        let timeout = view.wants.deadline_ns.map(|deadline_ns| Duration::from_nanos(deadline_ns.saturating_sub(self.clock.now_ns())));
+        if timeout != Some(Duration::ZERO) {
+            self.inbox.wait(view.wants.frame, view.wants.console_input_room > 0, timeout);
+        }
+    }
+
+    fn defers(&mut self, at: Position, view: &View) -> bool {
+        !view.halted && at.instructions == 0 && self.jitter.as_mut().is_some_and(Jitter::defers)
+    }
+}
+
+fn random_bytes(count: usize) -> Result<Vec<u8>, InputError> {
+    let mut bytes = vec![0; count];
+    let mut filled = 0;
+    while filled < count {
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| InputError::Host { doing: "Cannot get random bytes from the host", source: error.into() })?;
+    }
+    Ok(bytes)
+}
+
+impl Inputs for Live {
+    fn time(&mut self, at: Position) -> Result<u64, InputError> {
+        let guest_ns = self.clock.now_ns();
+        self.record(at, Event::Time { guest_ns }, None)?;
+        Ok(guest_ns)
+    }
+
+    fn next(&mut self, at: Position, view: &View) -> Result<Next, InputError> {
+        if self.defers(at, view) {
+            return Ok(Next::Run(Goal::Exit));
+        }
+        loop {
+            if let Some(event) = self.arrived(view)? {
+                return self.input(at, event);
+            }
+            if view.interrupt_pending && view.accepts_interrupts {
+                return Ok(Next::Interrupt);
+            }
+            if !view.halted {
+                break;
+            }
+            if self.inbox.is_closed() {
+                return Err(InputError::Closed);
+            }
+            self.wait(view);
+        }
+        if !view.interrupt_pending {
+            return Ok(Next::Run(Goal::Exit));
+        }
+        if at.instructions > 0 || self.interrupted_at == Some(at) {
+            return Ok(Next::Run(Goal::Exit));
+        }
+        self.record(at, Event::Step { limit: STEP_LIMIT }, None)?;
+        Ok(Next::Run(Goal::Interruptible { limit: STEP_LIMIT }))
+    }
+
+    fn interrupted(&mut self, at: Position, vector: Option<u8>) -> Result<(), InputError> {
+        let vector = vector.expect("an interrupt is only asked for where it is pending and accepted");
+        self.interrupted_at = Some(at);
+        self.record(at, Event::Interrupt { vector }, None)
+    }
+
+    fn output(&mut self, at: Position, effect: Effect) -> Result<(), InputError> {
+        let event = Event::Output { kind: effect.kind(), digest: effect.digest() };
+        self.record(at, event, Some(effect))
+    }
+
+    fn digest(&mut self, at: Position, digest: Digest) -> Result<(), InputError> {
+        self.record(at, Event::Digest { digest }, None)
+    }
+
+    fn end(&mut self, at: Position, reason: EndReason, digest: Digest) -> Result<(), InputError> {
+        self.record(at, Event::End { reason, digest }, None)
+    }
+}

@@ -1,0 +1,63 @@
+//! Digests of a machine's state: what two replicas compare.
+//!
+//! A periodic digest covers registers, devices and one stripe of memory, in turn, so that its cost is small and
+//! bounded and every page is seen again and again. The digest at the end covers all of memory.
+
+use logging_channel::{Digest, Position};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+use super::Machine;
+use crate::engine::{Engine, EngineError};
+
+/// Exits from one periodic digest to the next.
+pub const PERIOD_EXITS: u64 = 256;
+/// Memory that one periodic digest covers, bytes.
+pub const STRIPE_BYTES: u64 = 256 << 10;
+
+/// Whether a periodic digest is due at this position. A function of the position alone.
+#[must_use]
+pub fn is_due(at: Position) -> bool {
+    at.exits.is_multiple_of(PERIOD_EXITS) && at.instructions == 0
+}
+
+impl<E: Engine> Machine<E> {
+    /// Digest of registers, devices and the memory stripe whose turn it is.
+    ///
+    /// # Errors
+    /// If the engine cannot read its registers.
+    pub fn periodic_digest(&mut self) -> Result<Digest, EngineError> {
+        let stripes = self.memory_bytes().div_ceil(STRIPE_BYTES);
+        let stripe = (self.exits / PERIOD_EXITS) % stripes;
+        self.digest(stripe * STRIPE_BYTES, STRIPE_BYTES)
+    }
+
+    /// Digest of registers, devices and all of memory.
+    ///
+    /// # Errors
+    /// If the engine cannot read its registers.
+    pub fn full_digest(&mut self) -> Result<Digest, EngineError> {
+        self.digest(0, self.memory_bytes())
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.memory.last_addr().0 + 1
+    }
+
+    fn digest(&mut self, from: u64, length: u64) -> Result<Digest, EngineError> {
+        let mut hasher = blake3::Hasher::new();
+        let registers = self.engine.registers()?;
+        let encoded = bincode::serde::encode_to_vec(registers, bincode::config::standard());
+        hasher.update(&encoded.expect("registers are plain numbers"));
+        self.devices.digest_into(&mut hasher);
+        let end = (from + length).min(self.memory_bytes());
+        let mut buffer = vec![0; STRIPE_BYTES as usize];
+        let mut address = from;
+        while address < end {
+            let chunk = STRIPE_BYTES.min(end - address) as usize;
+            self.memory.read_slice(&mut buffer[..chunk], GuestAddress(address)).expect("the range lies in guest memory");
+            hasher.update(&buffer[..chunk]);
+            address += chunk as u64;
+        }
+        Ok(Digest::from_hash(&hasher.finalize()))
+    }
+}

@@ -1,0 +1,149 @@
+//! From a backup's I/O thread to its vCPU thread: received entries; and back: how far they were replayed, and the outputs that
+//! were suppressed.
+//!
+//! In: [`LogFeed::deliver`], [`LogFeed::drain`], [`LogFeed::go_live`]. Out: entries to [`Feed`], in order, and when they are used up after
+//! `drain`, the verdict. What always holds: a suppressed output is kept until the primary says that it has released it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use logging_channel::Entry;
+use tokio::sync::Notify;
+
+use super::gate::OutputGate;
+use crate::{
+    effect::Effect,
+    inputs::{InputError, logged::LogSource},
+};
+
+#[derive(Debug, Default)]
+struct Contents {
+    entries: VecDeque<Entry>,
+    /// No more entries will come.
+    draining: bool,
+    /// The vCPU has used up every entry after `draining`.
+    drained: bool,
+    live: bool,
+    closed: bool,
+    replayed: u64,
+    released: u64,
+    kept: OutputGate,
+}
+
+/// The feed, shared by both threads.
+#[derive(Debug, Default)]
+pub struct LogFeed {
+    contents: Mutex<Contents>,
+    changed: Condvar,
+    progress: Notify,
+}
+
+impl LogFeed {
+    /// An empty feed.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands entries to the vCPU.
+    pub fn deliver(&self, entries: Vec<Entry>) {
+        self.lock().entries.extend(entries);
+        self.changed.notify_one();
+    }
+
+    /// No more entries will come: [`Self::wait_progress`] tells when all are replayed.
+    pub fn drain(&self) {
+        self.lock().draining = true;
+        self.changed.notify_one();
+    }
+
+    /// The primary has released its outputs up to `seq`: they need not be kept.
+    pub fn released(&self, seq: u64) {
+        let mut contents = self.lock();
+        contents.released = contents.released.max(seq);
+        drop(contents.kept.release_through(seq));
+    }
+
+    /// Outputs that were replayed and, as far as is known, never released.
+    #[must_use]
+    pub fn take_kept(&self) -> Vec<Effect> {
+        self.lock().kept.release_through(u64::MAX)
+    }
+
+    /// This replica is live: the vCPU goes on with live inputs.
+    pub fn go_live(&self) {
+        self.lock().live = true;
+        self.changed.notify_one();
+    }
+
+    /// The session is over.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Number of the last replayed entry, and whether all were replayed after [`Self::drain`].
+    #[must_use]
+    pub fn progress(&self) -> (u64, bool) {
+        let contents = self.lock();
+        (contents.replayed, contents.drained)
+    }
+
+    /// Waits for the vCPU to have used up all that it was given. Cancel-safe.
+    pub async fn wait_progress(&self) {
+        self.progress.notified().await;
+    }
+
+    /// On the vCPU thread, after the log was used up: waits for the verdict. `Ok`: go on live.
+    ///
+    /// # Errors
+    /// [`InputError::Closed`] if this replica must not go on.
+    pub fn wait_verdict(&self) -> Result<(), InputError> {
+        let contents = self
+            .changed
+            .wait_while(self.lock(), |contents| !contents.live && !contents.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        if contents.live { Ok(()) } else { Err(InputError::Closed) }
+    }
+}
+
+/// The vCPU thread's end.
+pub struct Feed(pub Arc<LogFeed>);
+
+impl LogSource for Feed {
+    fn next(&mut self) -> Result<Option<Entry>, InputError> {
+        let feed = &*self.0;
+        let mut contents = feed.lock();
+        loop {
+            if contents.closed {
+                return Err(InputError::Closed);
+            }
+            if let Some(entry) = contents.entries.pop_front() {
+                return Ok(Some(entry));
+            }
+            if contents.draining {
+                contents.drained = true;
+                feed.progress.notify_one();
+                return Ok(None);
+            }
+            feed.progress.notify_one();
+            contents = feed.changed.wait(contents).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn replayed(&mut self, seq: u64, suppressed: Option<Effect>) {
+        let mut contents = self.0.lock();
+        contents.replayed = seq;
+        if let Some(effect) = suppressed
+            && seq > contents.released
+        {
+            contents.kept.hold(seq, effect);
+        }
+    }
+}

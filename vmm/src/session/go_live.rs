@@ -1,0 +1,81 @@
+//! Going live: a backup's inputs, which are `Logged` until the log is used up and the term is won, and `Live` from then on.
+//!
+//! ```text
+//!  Logged ── log used up ──► waits for the verdict ── live ──► Live, at the same position, with the same question
+//!                                                  └─ closed ► stops
+//! ```
+//!
+//! Nothing else about the machine changes. The guest's clock goes on from the latest time in the log.
+
+use std::sync::Arc;
+
+use logging_channel::{Digest, EndReason, Position};
+
+use super::{
+    feed::{Feed, LogFeed},
+    pipe::{LogPipe, PipeRecorder},
+};
+use crate::{
+    effect::Effect,
+    inputs::{InputError, Inputs, Live, Logged, Next, inbox::Inbox, live::GuestClock},
+    machine::View,
+};
+
+/// Inputs of a backup that may go live.
+pub struct BackupInputs {
+    logged: Logged<Feed>,
+    live: Option<Live>,
+    feed: Arc<LogFeed>,
+    inbox: Arc<Inbox>,
+    pipe: Arc<LogPipe>,
+}
+
+impl BackupInputs {
+    /// Inputs from `feed`; after the failover from `inbox`, with outputs to `pipe`.
+    #[must_use]
+    pub fn new(feed: Arc<LogFeed>, inbox: Arc<Inbox>, pipe: Arc<LogPipe>) -> Self {
+        Self { logged: Logged::new(Feed(Arc::clone(&feed))), live: None, feed, inbox, pipe }
+    }
+
+    /// Asks whoever answers now; where the log ends, waits for the verdict and asks the world.
+    fn ask<T>(&mut self, question: impl Fn(&mut dyn Inputs) -> Result<T, InputError>) -> Result<T, InputError> {
+        if self.live.is_none() {
+            match question(&mut self.logged) {
+                Err(InputError::Exhausted { .. }) => self.feed.wait_verdict()?,
+                answer => return answer,
+            }
+        }
+        let live = self.live.get_or_insert_with(|| {
+            let clock = GuestClock::starting_at(self.logged.last_time_ns());
+            let recorder = Box::new(PipeRecorder::new(Arc::clone(&self.pipe)));
+            Live::new(clock, Arc::clone(&self.inbox), recorder, self.logged.last_seq() + 1)
+        });
+        question(live)
+    }
+}
+
+impl Inputs for BackupInputs {
+    fn time(&mut self, at: Position) -> Result<u64, InputError> {
+        self.ask(|inputs| inputs.time(at))
+    }
+
+    fn next(&mut self, at: Position, view: &View) -> Result<Next, InputError> {
+        self.ask(|inputs| inputs.next(at, view))
+    }
+
+    fn interrupted(&mut self, at: Position, vector: Option<u8>) -> Result<(), InputError> {
+        self.ask(|inputs| inputs.interrupted(at, vector))
+    }
+
+    fn output(&mut self, at: Position, effect: Effect) -> Result<(), InputError> {
+        self.ask(|inputs| inputs.output(at, effect.clone()))
+    }
+
+    fn digest(&mut self, at: Position, digest: Digest) -> Result<(), InputError> {
+        self.ask(|inputs| inputs.digest(at, digest))
+    }
+
+    fn end(&mut self, at: Position, reason: EndReason, digest: Digest) -> Result<(), InputError> {
+        self.ask(|inputs| inputs.end(at, reason, digest))
+    }
+}

@@ -1,0 +1,192 @@
+//! From the vCPU thread to the I/O thread: entries and the outputs that depend on them.
+//!
+//! In: [`PipeRecorder::record`], on the vCPU thread. Out: [`LogPipe::take`], on the I/O thread. What always holds: order; an entry
+//! and its output come out together; the vCPU waits only while there is no room (back-pressure), and not for the network.
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use logging_channel::{Entry, Event};
+use tokio::sync::Notify;
+
+use crate::{
+    effect::Effect,
+    inputs::{InputError, recorder::Recorder},
+};
+
+/// Entries that wait in the pipe at most. The I/O thread empties it at each turn.
+const MAX_ENTRIES: usize = 4096;
+/// Bytes of payload that wait in the pipe at most.
+const MAX_BYTES: usize = 8 << 20;
+/// Entries that no output waits for are sent within this time.
+pub const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What the I/O thread takes out at a time.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Entries, in order.
+    pub entries: Vec<Entry>,
+    /// Outputs, each with the number of its entry.
+    pub outputs: Vec<(u64, Effect)>,
+    /// An output waits, or the guest ended: send at once.
+    pub urgent: bool,
+}
+
+#[derive(Debug)]
+struct Contents {
+    taken: Taken,
+    bytes: usize,
+    /// When the oldest entry came in.
+    filled_at: Instant,
+    has_room: bool,
+    closed: bool,
+}
+
+/// The pipe.
+#[derive(Debug)]
+pub struct LogPipe {
+    contents: Mutex<Contents>,
+    room: Condvar,
+    filled: Notify,
+    /// Percent of its time that the vCPU must sleep.
+    sleep_percent: AtomicU8,
+}
+
+impl LogPipe {
+    /// An empty pipe.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            contents: Mutex::new(Contents { taken: Taken::default(), bytes: 0, filled_at: Instant::now(), has_room: true, closed: false }),
+            room: Condvar::new(),
+            filled: Notify::new(),
+            sleep_percent: AtomicU8::new(0),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes everything out.
+    #[must_use]
+    pub fn take(&self) -> Taken {
+        let mut contents = self.lock();
+        contents.bytes = 0;
+        let taken = std::mem::take(&mut contents.taken);
+        if contents.has_room {
+            self.room.notify_one();
+        }
+        taken
+    }
+
+    /// Waits until there is something to take: at once if an output waits, else for at most [`FLUSH_INTERVAL`] after the first entry. Cancel-safe.
+    pub async fn wait(&self) {
+        loop {
+            let (urgent, flush_at) = {
+                let contents = self.lock();
+                let flush_at = (!contents.taken.entries.is_empty()).then(|| contents.filled_at + FLUSH_INTERVAL);
+                (contents.taken.urgent, flush_at)
+            };
+            match flush_at {
+                _ if urgent => return,
+                None => self.filled.notified().await,
+                // Sleeps out the interval unless something urgent comes.
+                Some(flush_at) => {
+                    if tokio::time::timeout_at(flush_at.into(), self.filled.notified()).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the vCPU may go on putting entries in.
+    pub fn set_room(&self, has_room: bool) {
+        let mut contents = self.lock();
+        if has_room && !contents.has_room {
+            self.room.notify_one();
+        }
+        contents.has_room = has_room;
+    }
+
+    /// Makes the vCPU sleep this share of its time, percent below 100.
+    pub fn set_pace(&self, sleep_percent: u8) {
+        self.sleep_percent.store(sleep_percent.min(99), Ordering::Relaxed);
+    }
+
+    /// The session is over: the vCPU stops at its next entry.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.room.notify_one();
+    }
+}
+
+/// The vCPU thread's end.
+pub struct PipeRecorder {
+    pipe: Arc<LogPipe>,
+    last_pause: Instant,
+}
+
+impl PipeRecorder {
+    /// The recording end of `pipe`.
+    #[must_use]
+    pub fn new(pipe: Arc<LogPipe>) -> Self {
+        Self { pipe, last_pause: Instant::now() }
+    }
+
+    /// Sleeps its share, if the backup lags.
+    fn pace(&mut self) {
+        let percent = u32::from(self.pipe.sleep_percent.load(Ordering::Relaxed));
+        let ran = self.last_pause.elapsed();
+        if percent == 0 || ran < FLUSH_INTERVAL {
+            return;
+        }
+        // No longer at a time than what a client would notice.
+        std::thread::sleep((ran * percent / (100 - percent)).min(Duration::from_millis(100)));
+        self.last_pause = Instant::now();
+    }
+}
+
+fn payload_bytes(event: &Event) -> usize {
+    match event {
+        Event::Frame { bytes } | Event::ConsoleInput { bytes } | Event::Entropy { bytes } => bytes.len(),
+        _ => 0,
+    }
+}
+
+impl Recorder for PipeRecorder {
+    fn record(&mut self, entry: Entry, effect: Option<Effect>) -> Result<(), InputError> {
+        self.pace();
+        let pipe = &*self.pipe;
+        let full = |contents: &mut Contents| {
+            !contents.closed && (!contents.has_room || contents.taken.entries.len() >= MAX_ENTRIES || contents.bytes >= MAX_BYTES)
+        };
+        let mut contents = pipe.room.wait_while(pipe.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        if contents.closed {
+            return Err(InputError::Closed);
+        }
+        let was_empty = contents.taken.entries.is_empty();
+        let urgent = effect.is_some() || matches!(entry.event, Event::End { .. });
+        let wake = was_empty || (urgent && !contents.taken.urgent);
+        contents.bytes += payload_bytes(&entry.event) + effect.as_ref().map_or(0, |effect| effect.bytes().len());
+        contents.taken.urgent |= urgent;
+        if was_empty {
+            contents.filled_at = Instant::now();
+        }
+        if let Some(effect) = effect {
+            contents.taken.outputs.push((entry.seq, effect));
+        }
+        contents.taken.entries.push(entry);
+        drop(contents);
+        if wake {
+            pipe.filled.notify_one();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! The loop that primary, backup, recording and replay have in common.
+//!
+//! ```text
+//!   ┌─► inputs.next(position, view) ── Apply(event) ──► machine.apply ──► effects ─┐
+//!   │                               ── Interrupt ─────► machine.interrupt ─────────┤
+//!   │◄─────────────────────────────────────────────────────────────────────────────┘
+//!   │                               ── Run(goal) ─────► machine.run ──► Exit
+//!   │                                                                     │ inputs.time, if the exit reads time
+//!   └──────────────── inputs.output ◄── effects ◄── machine.handle ◄──────┘
+//! ```
+
+use logging_channel::{Digest, EndReason, Position};
+
+use crate::{
+    engine::{Engine, EngineError, Exit, Stop},
+    inputs::{InputError, Inputs, Next},
+    machine::{Machine, digest},
+};
+
+/// Why a replica stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// See [`EngineError`].
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// See [`InputError`].
+    #[error(transparent)]
+    Inputs(#[from] InputError),
+}
+
+/// How a guest ended, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Why.
+    pub reason: EndReason,
+    /// Where.
+    pub at: Position,
+    /// Registers, devices and all of memory.
+    pub digest: Digest,
+}
+
+/// A machine and its inputs.
+pub struct Replica<E, I> {
+    machine: Machine<E>,
+    inputs: I,
+}
+
+impl<E: Engine, I: Inputs> Replica<E, I> {
+    /// A replica that is about to execute the guest's first instruction.
+    #[must_use]
+    pub fn new(machine: Machine<E>, inputs: I) -> Self {
+        Self { machine, inputs }
+    }
+
+    /// Runs until the guest ends.
+    ///
+    /// # Errors
+    /// See [`ReplicaError`].
+    pub fn run(&mut self) -> Result<Ending, ReplicaError> {
+        loop {
+            match self.inputs.next(self.machine.position(), &self.machine.view())? {
+                Next::Apply(event) => self.machine.apply(&event),
+                Next::Interrupt => {
+                    let at = self.machine.position();
+                    let vector = self.machine.interrupt()?;
+                    self.inputs.interrupted(at, vector)?;
+                }
+                Next::Run(goal) => match self.machine.run(goal)? {
+                    Stop::Exit(exit) => self.handle(exit)?,
+                    Stop::Reached => continue,
+                },
+            }
+            self.pass_on_effects()?;
+            if let Some(reason) = self.machine.ended() {
+                return self.end(reason);
+            }
+        }
+    }
+
+    fn handle(&mut self, exit: Exit) -> Result<(), ReplicaError> {
+        let at = self.machine.position();
+        let time_ns = if self.machine.needs_time(exit) { Some(self.inputs.time(at)?) } else { None };
+        self.machine.handle(exit, time_ns)?;
+        if digest::is_due(at) {
+            let digest = self.machine.periodic_digest()?;
+            self.inputs.digest(at, digest)?;
+        }
+        Ok(())
+    }
+
+    fn pass_on_effects(&mut self) -> Result<(), ReplicaError> {
+        let at = self.machine.position();
+        for effect in self.machine.take_effects() {
+            self.inputs.output(at, effect)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, reason: EndReason) -> Result<Ending, ReplicaError> {
+        let at = self.machine.position();
+        let digest = self.machine.full_digest()?;
+        self.inputs.end(at, reason, digest)?;
+        Ok(Ending { reason, at, digest })
+    }
+}
