@@ -1,0 +1,116 @@
+//! `MACHINE…`: the options that describe a machine and its world, the same for every command.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use vmm::{
+    host::{console::ConsoleChoice, events::EventSink},
+    session::setup::{EngineChoice, MacAddress, MachineConfig},
+};
+
+/// Values of `--engine`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum EngineArg {
+    /// The best that this host has
+    #[default]
+    Auto,
+    /// KVM
+    Kvm,
+    /// The software CPU
+    Soft,
+}
+
+impl From<EngineArg> for EngineChoice {
+    fn from(arg: EngineArg) -> Self {
+        match arg {
+            EngineArg::Auto => Self::Auto,
+            EngineArg::Kvm => Self::Kvm,
+            EngineArg::Soft => Self::Soft,
+        }
+    }
+}
+
+/// The machine.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Machine")]
+pub struct MachineArgs {
+    /// What runs the guest
+    #[arg(long, value_enum, default_value_t)]
+    pub engine: EngineArg,
+    /// Guest kernel: an ELF vmlinux, or a bare-metal guest
+    #[arg(long, value_name = "FILE")]
+    pub kernel: PathBuf,
+    /// Initial RAM disk
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line; the virtio devices are appended
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub cmdline: String,
+    /// Guest memory, such as 96M or 1G
+    #[arg(long, value_name = "SIZE", default_value = "96M", value_parser = parse_size)]
+    pub memory: u64,
+    /// Network card on this TAP device, which is made if it does not exist
+    #[arg(long, value_name = "NAME")]
+    pub tap: Option<String>,
+    /// The network card's Ethernet address [default: 52:54:00:6c:73:01]
+    #[arg(long)]
+    pub mac: Option<MacAddress>,
+    /// Where the serial console goes: stdio, none, or a file
+    #[arg(long, value_name = "stdio|none|FILE", default_value = "stdio")]
+    pub console: ConsoleChoice,
+    /// Write what happens to this file, as JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+}
+
+impl MachineArgs {
+    /// The machine itself.
+    pub fn config(&self) -> MachineConfig {
+        let card = self.mac.or(self.tap.as_ref().map(|_| MacAddress::DEFAULT));
+        MachineConfig {
+            engine: self.engine.into(),
+            kernel: self.kernel.clone(),
+            initrd: self.initrd.clone(),
+            command_line: self.cmdline.clone(),
+            memory_bytes: self.memory,
+            mac: card,
+        }
+    }
+
+    /// Where events go.
+    pub fn event_sink(&self) -> anyhow::Result<EventSink> {
+        Ok(match &self.events {
+            Some(path) => EventSink::to_file(path)?,
+            None => EventSink::none(),
+        })
+    }
+}
+
+/// Bytes, with an optional K, M or G (powers of 1024).
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let wrong = || format!("{text:?} is not a size: give a number of bytes, or one with K, M or G such as 96M");
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_shl(shift).filter(|bytes| bytes >> shift == number).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_size;
+
+    #[test]
+    fn sizes_are_read_and_refused() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("64K"), Ok(65536));
+        assert_eq!(parse_size("96M"), Ok(96 << 20));
+        assert_eq!(parse_size("3G"), Ok(3 << 30));
+        for bad in ["", "M", "-1", "1.5G", "12Q", "99999999999G"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The backup: inputs from the channel, outputs suppressed, until the primary is lost and the term is won.
+//!
+//! ```text
+//!  I/O thread (this file)                          │ vCPU thread
+//!  channel ─► protocol core ─► LogFeed ────────────┼─► Logged ─► Replica ─► outputs: compared, kept in LogFeed
+//!                │ ◄─ replayed, drained ───────────┼──
+//!                └─ GoLive: announce the MAC address, release the kept outputs
+//!                           LogFeed::go_live ──────┼─► Live (see go_live)
+//! ```
+//!
+//! Every decision is the protocol core's ([`Backup`]); this file performs its actions, in order. Once live, the machine goes on as
+//! [`super::solo`] does.
+
+use std::sync::Arc;
+
+use logging_channel::{
+    identity::BootChoices,
+    protocol::{Backup, BackupAction, BackupEvent},
+    transport::Connection,
+};
+
+use super::{
+    Outcome, PairOptions, SessionError,
+    claims::Claims,
+    feed::LogFeed,
+    go_live::BackupInputs,
+    link::{Heard, Link},
+    pipe::LogPipe,
+    primary::{ended, sleep},
+    replica::{Ending, ReplicaError},
+    reports::Reporter,
+    setup::Prepared,
+    solo,
+    vcpu::VcpuThread,
+    world::World,
+};
+use crate::{host::clock::MonotonicClock, inputs::InputError};
+
+/// A backup of a formed or forming pair.
+struct Session<'a> {
+    core: Backup,
+    clock: MonotonicClock,
+    link: Link,
+    claims: Claims,
+    reporter: Reporter,
+    feed: Arc<LogFeed>,
+    pipe: Arc<LogPipe>,
+    world: &'a mut World,
+    mac: Option<[u8; 6]>,
+    prepared: Option<Prepared>,
+    vcpu: Option<VcpuThread>,
+    ending: Option<Ending>,
+    told_drained: bool,
+}
+
+enum Turn {
+    GoOn,
+    GoLive,
+    Over(Outcome),
+}
+
+/// Serves the primary that has just connected, to the guest's end.
+///
+/// # Errors
+/// See [`SessionError`].
+pub async fn run(
+    prepared: Prepared,
+    connection: Connection,
+    world: &mut World,
+    options: PairOptions,
+) -> Result<Outcome, SessionError> {
+    let clock = MonotonicClock::default();
+    let core = Backup::new(prepared.identity().clone(), options.timing, options.limits, clock.now());
+    let session = Session {
+        core,
+        clock,
+        link: Link::new(connection)?,
+        claims: Claims::new(options.arbiter, options.timing.claim_timeout)?,
+        reporter: options.reporter,
+        feed: LogFeed::new(),
+        pipe: LogPipe::new(),
+        world,
+        mac: prepared.mac().map(|mac| mac.0),
+        prepared: Some(prepared),
+        vcpu: None,
+        ending: None,
+        told_drained: false,
+    };
+    session.serve().await
+}
+
+impl Session<'_> {
+    async fn serve(mut self) -> Result<Outcome, SessionError> {
+        loop {
+            match self.perform_actions()? {
+                Turn::GoOn => {}
+                Turn::GoLive => return self.go_live().await,
+                Turn::Over(outcome) => return Ok(outcome),
+            }
+            let event = self.next_event().await?;
+            self.core.handle(event, self.clock.now());
+            self.tell_progress();
+        }
+    }
+
+    /// Waits for whatever happens first.
+    async fn next_event(&mut self) -> Result<BackupEvent, SessionError> {
+        let wakeup = self.core.next_wakeup().map(|at| at.saturating_sub(self.clock.now()));
+        let has_room = self.core.has_room();
+        Ok(tokio::select! {
+            biased;
+            () = sleep(wakeup) => BackupEvent::Tick,
+            heard = self.link.next(has_room) => match heard {
+                Heard::Message(message) => BackupEvent::Message(message),
+                Heard::Heartbeat(heartbeat) => BackupEvent::Heartbeat(heartbeat),
+                Heard::Closed => BackupEvent::Disconnected,
+            },
+            answer = self.claims.answer() => BackupEvent::Claim(answer),
+            () = self.feed.wait_progress() => BackupEvent::Tick,
+            ending = ended(&mut self.vcpu) => {
+                self.vcpu = None;
+                self.replay_ended(ending)?
+            }
+            // Not live: what the tap and the console bring is thrown away.
+            received = self.world.receive() => {
+                received?;
+                BackupEvent::Tick
+            }
+        })
+    }
+
+    /// The replica stopped by itself: the guest ended, or it diverged.
+    fn replay_ended(&mut self, ending: Result<Ending, ReplicaError>) -> Result<BackupEvent, SessionError> {
+        match ending {
+            Ok(ending) => {
+                self.ending = Some(ending);
+                Ok(BackupEvent::Tick)
+            }
+            Err(ReplicaError::Inputs(InputError::Diverged(divergence))) => {
+                Ok(BackupEvent::Diverged { description: divergence.to_string() })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        let now = self.clock.now();
+        let (through, drained) = self.feed.progress();
+        self.core.handle(BackupEvent::Executed { through }, now);
+        // A guest that ended has used up its log: the End entry is the last.
+        let drained = drained || (self.ending.is_some() && self.feed.is_draining());
+        if drained && !self.told_drained {
+            self.told_drained = true;
+            self.core.handle(BackupEvent::Drained, now);
+        }
+    }
+
+    fn perform_actions(&mut self) -> Result<Turn, SessionError> {
+        while let Some(action) = self.core.poll() {
+            match action {
+                BackupAction::Transmit(message) => self.link.send(message),
+                BackupAction::SendHeartbeat(heartbeat) => self.link.send_heartbeat(&heartbeat),
+                BackupAction::Start { boot, .. } => self.start(&boot)?,
+                BackupAction::Deliver(entries) => self.feed.deliver(entries),
+                BackupAction::Released { through } => self.feed.released(through),
+                BackupAction::Drain => {
+                    self.feed.drain();
+                    self.tell_progress();
+                }
+                BackupAction::Claim { expected_term } => self.claims.claim(expected_term),
+                BackupAction::GoLive { .. } => return Ok(Turn::GoLive),
+                BackupAction::Report(report) => self.reporter.report(&report),
+                BackupAction::Refused { reason, .. } => return Ok(Turn::Over(Outcome::Refused { reason })),
+                BackupAction::Finish => {
+                    return Ok(Turn::Over(Outcome::Ended(self.ending.expect("the log ends with the guest's end"))));
+                }
+                BackupAction::Halt { reason } => {
+                    self.feed.close();
+                    return Ok(Turn::Over(Outcome::Halted { reason }));
+                }
+            }
+        }
+        Ok(Turn::GoOn)
+    }
+
+    fn start(&mut self, boot: &BootChoices) -> Result<(), SessionError> {
+        let prepared = self.prepared.take().expect("a pair is formed once");
+        let machine = prepared.boot(boot)?;
+        let inputs = BackupInputs::new(Arc::clone(&self.feed), self.world.inbox(), Arc::clone(&self.pipe));
+        self.vcpu = Some(VcpuThread::spawn(machine, inputs));
+        Ok(())
+    }
+
+    /// The term is won. In this order: the network learns where the machine is, what the primary may not have released leaves,
+    /// the guest goes on.
+    async fn go_live(mut self) -> Result<Outcome, SessionError> {
+        self.link.close();
+        if let Some(mac) = self.mac {
+            self.world.announce(mac)?;
+        }
+        for effect in self.feed.take_kept() {
+            self.world.perform(&effect)?;
+        }
+        self.world.connect();
+        self.feed.go_live();
+        while let Some(action) = self.core.poll() {
+            if let BackupAction::Report(report) = action {
+                self.reporter.report(&report);
+            }
+        }
+        let ending = match (&mut self.vcpu, self.ending) {
+            (Some(vcpu), _) => solo::go_on(self.world, &self.pipe, vcpu).await?,
+            (None, Some(ending)) => ending,
+            (None, None) => unreachable!("a backup that goes live has a machine"),
+        };
+        Ok(Outcome::Ended(ending))
+    }
+}

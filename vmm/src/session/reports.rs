@@ -1,0 +1,72 @@
+//! What the user is told: on stderr in sentences, in `--events` as data.
+
+use std::time::Duration;
+
+use logging_channel::protocol::{Report, Role};
+
+use crate::{
+    host::events::{Event, EventSink},
+    session::replica::Ending,
+};
+
+/// Tells the user what happens to one replica.
+#[derive(Clone, Debug)]
+pub struct Reporter {
+    name: String,
+    events: EventSink,
+}
+
+impl Reporter {
+    /// A reporter for a replica of this role; says which it is.
+    #[must_use]
+    pub fn new(role: Option<Role>, events: EventSink) -> Self {
+        let name = role.map_or("alone".to_owned(), |role| role.to_string());
+        events.emit(&Event::Role { role: name.clone() });
+        Self { name, events }
+    }
+
+    /// Something that is no event.
+    pub fn note(&self, text: &str) {
+        eprintln!("lockstep {}: {text}", self.name);
+    }
+
+    /// The guest ended.
+    pub fn ended(&self, ending: &Ending) {
+        let Ending { reason, at, digest } = ending;
+        self.note(&format!("the guest ended ({reason:?}) at {at}, digest {digest}"));
+        self.events.emit(&Event::Ended { reason: format!("{reason:?}"), digest: digest.to_string() });
+    }
+
+    /// What the protocol core has to tell.
+    pub fn report(&self, report: &Report) {
+        if !matches!(report, Report::Lag { .. }) {
+            self.note(&report.to_string());
+        }
+        if let Some(event) = event(report) {
+            self.events.emit(&event);
+        }
+    }
+}
+
+fn event(report: &Report) -> Option<Event> {
+    Some(match report {
+        Report::PairFormed { term } => Event::PairFormed { term: *term },
+        Report::PeerLost { why } => Event::PeerLost { why: why.to_string() },
+        Report::Claiming { term } => Event::Claiming { term: *term },
+        Report::WaitingForArbiter => Event::WaitingForArbiter,
+        Report::ClaimWon { term } => Event::ClaimWon { term: *term },
+        Report::ClaimLost { term } => Event::ClaimLost { term: *term },
+        Report::Live { term } => Event::Live { term: *term },
+        Report::Diverged { description } => Event::Divergence { description: description.clone() },
+        Report::Lag { entries, time } => Event::Lag { entries: *entries, ms: time.as_millis() as u64 },
+        Report::Halted { reason } => Event::Halted { reason: reason.clone() },
+        Report::Refused { reason, .. } => Event::Halted { reason: reason.clone() },
+        Report::Draining { .. } | Report::Paced { .. } | Report::Finished => return None,
+    })
+}
+
+/// How long to wait in words, for messages.
+#[must_use]
+pub fn milliseconds(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
+}

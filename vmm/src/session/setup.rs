@@ -1,0 +1,210 @@
+//! From a machine's description to a machine that is about to run.
+//!
+//! ```text
+//!  MachineConfig ── Prepared::new ──► files read, memory mapped, engine made, identity known
+//!                                       │ BootChoices (from the primary)
+//!                                       └─ boot ──► Machine
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use logging_channel::{
+    Digest,
+    identity::{BootChoices, FORMAT_VERSION, Identity},
+};
+use vm_memory::GuestMemoryMmap;
+
+use crate::{
+    devices::DevicesConfig,
+    engine::{Engine, EngineError, kvm::KvmEngine},
+    machine::{
+        Machine, MemoryError, allocate_memory,
+        boot::{self, BootError, BootImages, TscRewrite},
+        layout,
+    },
+};
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MacAddress(pub [u8; 6]);
+
+impl MacAddress {
+    /// What a machine with a tap has if nothing else is asked for: locally administered.
+    pub const DEFAULT: Self = Self([0x52, 0x54, 0x00, 0x6C, 0x73, 0x01]);
+}
+
+impl std::fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl std::str::FromStr for MacAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not an Ethernet address such as {}", Self::DEFAULT);
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(wrong)?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+        }
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        if bytes[0] & 1 != 0 {
+            return Err(format!("{text} is a multicast address; a network card needs a unicast one"));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// Which engine runs the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// The best that this host has.
+    #[default]
+    Auto,
+    /// KVM.
+    Kvm,
+    /// The software CPU.
+    Soft,
+}
+
+/// A machine as the user describes it. Both replicas of a pair are given the same.
+#[derive(Clone, Debug)]
+pub struct MachineConfig {
+    /// What runs it.
+    pub engine: EngineChoice,
+    /// An ELF file: `vmlinux`, or a bare-metal guest.
+    pub kernel: PathBuf,
+    /// Initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line, without the devices', which are added.
+    pub command_line: String,
+    /// Guest memory, bytes.
+    pub memory_bytes: u64,
+    /// A network card with this address, if any.
+    pub mac: Option<MacAddress>,
+}
+
+/// A machine cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file cannot be read.
+    #[error("Cannot read the {what} {path}: {source}", path = path.display())]
+    Read {
+        /// Which file.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// See [`MemoryError`].
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// See [`EngineError`].
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// See [`BootError`].
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// Not built yet.
+    #[error("There is no software CPU in this version: use --engine kvm")]
+    NoSoftEngine,
+}
+
+/// A machine whose files are read and whose engine exists.
+pub struct Prepared {
+    engine: KvmEngine,
+    memory: GuestMemoryMmap,
+    images: BootImages,
+    mac: Option<MacAddress>,
+    identity: Identity,
+}
+
+impl Prepared {
+    /// Reads the images and makes memory and engine.
+    ///
+    /// # Errors
+    /// See [`SetupError`].
+    pub fn new(config: &MachineConfig) -> Result<Self, SetupError> {
+        if config.engine == EngineChoice::Soft {
+            return Err(SetupError::NoSoftEngine);
+        }
+        let kernel = read("kernel", &config.kernel)?;
+        let initrd = config.initrd.as_deref().map(|path| read("initial RAM disk", path)).transpose()?;
+        let memory = allocate_memory(config.memory_bytes)?;
+        let engine = KvmEngine::new(&memory)?;
+        let identity = Identity {
+            format_version: FORMAT_VERSION,
+            clock: engine.clock(),
+            cpu_model: engine.cpu_model(),
+            memory_bytes: config.memory_bytes,
+            command_line: config.command_line.clone(),
+            kernel: Digest::of(&kernel),
+            initrd: initrd.as_deref().map(Digest::of),
+            devices: devices(config.mac),
+        };
+        let images = BootImages { kernel, initrd, command_line: full_command_line(config) };
+        Ok(Self { engine, memory, images, mac: config.mac, identity })
+    }
+
+    /// What must match between replicas.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Loads the guest and makes the machine.
+    ///
+    /// # Errors
+    /// See [`SetupError`].
+    pub fn boot(self, choices: &BootChoices) -> Result<Machine<KvmEngine>, SetupError> {
+        let loaded = boot::load(&self.memory, &self.images, &choices.rng_seed, TscRewrite::Rewrite)?;
+        let devices = DevicesConfig {
+            unix_time_s: choices.unix_time_s,
+            mac: self.mac.map(|mac| mac.0),
+            memory_bytes: self.identity.memory_bytes,
+        };
+        Ok(Machine::new(self.engine, self.memory, &devices, &loaded.state)?)
+    }
+}
+
+fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
+    std::fs::read(path).map_err(|source| SetupError::Read { what, path: path.to_owned(), source })
+}
+
+/// The machine's optional and configurable devices.
+fn devices(mac: Option<MacAddress>) -> Vec<String> {
+    let net = mac.map(|mac| format!("virtio-net mac={mac}"));
+    net.into_iter().chain(["virtio-rng".to_owned()]).collect()
+}
+
+/// The user's command line and, as nothing else tells the guest, where its virtio devices are.
+fn full_command_line(config: &MachineConfig) -> String {
+    let device = |address: u64, irq: u8| format!(" virtio_mmio.device=4K@{address:#x}:{irq}");
+    let mut line = config.command_line.clone();
+    if config.mac.is_some() {
+        line += &device(layout::NET_MMIO, layout::NET_IRQ);
+    }
+    line + &device(layout::RNG_MMIO, layout::RNG_IRQ)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ethernet_addresses_are_read_and_refused() {
+        let mac: MacAddress = "52:54:00:6c:73:01".parse().expect("a good address");
+        assert_eq!(mac, MacAddress::DEFAULT);
+        assert_eq!(mac.to_string(), "52:54:00:6c:73:01");
+        for bad in ["", "52:54:00:6c:73", "52:54:00:6c:73:01:02", "52:54:00:6c:73:zz", "5:254:00:6c:73:01", "01:00:5e:00:00:01"] {
+            assert!(bad.parse::<MacAddress>().is_err(), "{bad}");
+        }
+    }
+}

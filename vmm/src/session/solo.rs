@@ -1,0 +1,76 @@
+//! A machine alone: live inputs, and outputs that leave at once.
+//!
+//! ```text
+//!  World ──► Inbox ──► Live ──► Replica ──► LogPipe ──► World
+//! ```
+//!
+//! This is also how a pair's survivor goes on ([`go_on`]).
+
+use std::sync::Arc;
+
+use super::{
+    SessionError,
+    pipe::{LogPipe, PipeRecorder},
+    replica::Ending,
+    vcpu::VcpuThread,
+    world::World,
+};
+use crate::{
+    engine::Engine,
+    inputs::{Live, live::GuestClock, recorder::Recorder},
+    machine::Machine,
+};
+
+/// Runs `machine` to its guest's end. `log` records besides, if given; `jitter_seed` varies the timing.
+///
+/// # Errors
+/// See [`SessionError`].
+pub async fn run<E: Engine + Send + 'static>(
+    machine: Machine<E>,
+    world: &mut World,
+    log: Option<Box<dyn Recorder>>,
+    jitter_seed: Option<u64>,
+) -> Result<Ending, SessionError> {
+    let pipe = LogPipe::new();
+    let to_pipe = Box::new(PipeRecorder::new(Arc::clone(&pipe)));
+    let recorder: Box<dyn Recorder> = match log {
+        Some(log) => Box::new(Both(log, to_pipe)),
+        None => to_pipe,
+    };
+    let inputs = Live::new(GuestClock::starting_at(0), world.inbox(), recorder, 1).with_jitter(jitter_seed);
+    let mut vcpu = VcpuThread::spawn(machine, inputs);
+    world.connect();
+    go_on(world, &pipe, &mut vcpu).await
+}
+
+/// Serves a live machine whose outputs wait for nobody.
+///
+/// # Errors
+/// See [`SessionError`].
+pub async fn go_on(world: &mut World, pipe: &LogPipe, vcpu: &mut VcpuThread) -> Result<Ending, SessionError> {
+    loop {
+        tokio::select! {
+            biased;
+            () = pipe.wait() => world.perform_all(pipe.take().outputs)?,
+            ending = vcpu.ended() => {
+                world.perform_all(pipe.take().outputs)?;
+                return Ok(ending?);
+            }
+            received = world.receive() => received?,
+        }
+    }
+}
+
+/// Records into a log first, then passes on.
+struct Both(Box<dyn Recorder>, Box<PipeRecorder>);
+
+impl Recorder for Both {
+    fn record(
+        &mut self,
+        entry: logging_channel::Entry,
+        effect: Option<crate::effect::Effect>,
+    ) -> Result<(), crate::inputs::InputError> {
+        self.0.record(entry.clone(), None)?;
+        self.1.record(entry, effect)
+    }
+}

@@ -1,0 +1,147 @@
+//! The world as the I/O thread sees it: tap and console.
+//!
+//! In: effects that may happen. Out: frames and typed bytes, to the inbox. What always holds: while the replica is
+//! not live nothing is sent, and what is received is thrown away.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use tokio::{
+    io::unix::{AsyncFd, TryIoError},
+    sync::mpsc,
+};
+
+use crate::{
+    effect::Effect,
+    host::{
+        HostError,
+        console::Console,
+        tap::{MAX_FRAME_BYTES, Tap},
+    },
+    inputs::inbox::Inbox,
+};
+
+/// Frames that are read from the tap at a time before anything else is looked at.
+const FRAMES_AT_A_TIME: usize = 64;
+
+/// Tap, console and inbox of one replica.
+pub struct World {
+    tap: Option<AsyncFd<Tap>>,
+    console: Console,
+    typed: Option<mpsc::Receiver<Vec<u8>>>,
+    inbox: Arc<Inbox>,
+    connected: bool,
+    buffer: Vec<u8>,
+}
+
+impl World {
+    /// A world that is not connected to the machine yet. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// If the tap cannot be watched.
+    pub fn new(tap: Option<Tap>, mut console: Console) -> Result<Self, HostError> {
+        let tap = tap.map(AsyncFd::new).transpose().map_err(|source| HostError::Io { doing: "watch the tap", source })?;
+        let typed = console.take_input();
+        Ok(Self { tap, console, typed, inbox: Arc::default(), connected: false, buffer: vec![0; MAX_FRAME_BYTES] })
+    }
+
+    /// Where received frames and typed bytes go.
+    #[must_use]
+    pub fn inbox(&self) -> Arc<Inbox> {
+        Arc::clone(&self.inbox)
+    }
+
+    /// From now on what is received reaches the machine.
+    pub fn connect(&mut self) {
+        self.connected = true;
+    }
+
+    /// Tells the network where the machine now lives.
+    ///
+    /// # Errors
+    /// If the tap is gone.
+    pub fn announce(&self, mac: [u8; 6]) -> Result<(), HostError> {
+        match &self.tap {
+            Some(tap) => tap.get_ref().announce(mac),
+            None => Ok(()),
+        }
+    }
+
+    /// Does what a machine wants done.
+    ///
+    /// # Errors
+    /// If the console cannot be written. A frame that the tap does not take is lost, as on any network.
+    pub fn perform(&mut self, effect: &Effect) -> Result<(), HostError> {
+        match effect {
+            Effect::SendFrame(bytes) => {
+                if let Some(tap) = &self.tap {
+                    // A full queue or a link that is down loses the frame; the guest's protocols mend it.
+                    drop(tap.get_ref().write_frame(bytes));
+                }
+                Ok(())
+            }
+            Effect::Print(bytes) => self.console.write(bytes),
+        }
+    }
+
+    /// [`Self::perform`] for several outputs, in order.
+    ///
+    /// # Errors
+    /// As [`Self::perform`].
+    pub fn perform_all(&mut self, outputs: Vec<(u64, Effect)>) -> Result<(), HostError> {
+        outputs.iter().try_for_each(|(_, effect)| self.perform(effect))
+    }
+
+    /// Waits for something to arrive and passes it on. Cancel-safe.
+    ///
+    /// # Errors
+    /// If the tap is gone.
+    pub async fn receive(&mut self) -> Result<(), HostError> {
+        let typed = async {
+            match &mut self.typed {
+                Some(typed) => typed.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let frames = async {
+            match &self.tap {
+                Some(tap) => read_frames(tap, &mut self.buffer).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            typed = typed => match typed {
+                Some(bytes) if self.connected => {
+                    self.inbox.put_console(&bytes);
+                }
+                Some(_) => {}
+                None => self.typed = None,
+            },
+            frames = frames => {
+                for frame in frames? {
+                    if self.connected {
+                        self.inbox.put_frame(frame);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits for frames and reads a few.
+async fn read_frames(tap: &AsyncFd<Tap>, buffer: &mut [u8]) -> Result<VecDeque<Vec<u8>>, HostError> {
+    let failed = |source| HostError::Io { doing: "receive from the tap", source };
+    let mut frames = VecDeque::new();
+    while frames.is_empty() {
+        let mut ready = tap.readable().await.map_err(failed)?;
+        while frames.len() < FRAMES_AT_A_TIME {
+            let read = ready.try_io(|tap| tap.get_ref().read_frame(buffer)?.ok_or(std::io::ErrorKind::WouldBlock.into()));
+            match read {
+                Ok(Ok(length)) => frames.push_back(buffer[..length].to_vec()),
+                Ok(Err(error)) => return Err(failed(error)),
+                Err(TryIoError { .. }) => break,
+            }
+        }
+    }
+    Ok(frames)
+}
