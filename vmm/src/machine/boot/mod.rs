@@ -1,38 +1,157 @@
-//! Loading a guest.
+//! Loading a guest: from the bytes of a kernel to a vCPU that can run its first instruction.
+//!
+//! In: zeroed guest memory, the images, the seed of the guest's random number generator. Out: guest memory with
+//! everything that Linux's 64-bit boot protocol asks for (Linux, `Documentation/x86/boot.rst`, "64-bit Boot
+//! Protocol"), and the vCPU's first registers. What always holds: memory and registers are a function of the
+//! arguments, and whatever is not listed here stays zero, since the guest's course depends on both.
+//!
+//! ```text
+//!     0x0000_1000  GDT, then a task state segment of zeros
+//!     0x0000_2000  setup_data: the seed
+//!     0x0000_7000  zero page (struct boot_params) with the e820 map
+//!     0x0000_8FF0  stack, downwards
+//!     0x0000_9000  page tables, six pages: 4 GiB mapped one to one
+//!     0x0002_0000  command line
+//!     0x0010_0000  and above: the ELF file's segments, where its program headers want them
+//!     at the top   initial RAM disk, on a page boundary
+//! ```
+//!
+//! The same loader serves our own bare-metal guests: static ELF64 files linked at 1 MiB or above.
+//! They find the zero page in RSI like Linux does, and are free to ignore it.
 
-/// A segment register (SDM 3A 3.4.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, clippy::struct_excessive_bools)]
-pub struct Segment {
-    pub selector: u16,
-    pub base: u64,
-    pub limit: u32,
-    pub kind: u8,
-    pub present: bool,
-    pub privilege: u8,
-    pub default_32: bool,
-    pub code_or_data: bool,
-    pub long: bool,
-    pub granularity_4k: bool,
+mod elf;
+mod error;
+mod long_mode;
+mod tsc_rewrite;
+mod zero_page;
+
+#[cfg(test)]
+mod test_elf;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::io::Cursor;
+
+use linux_loader::loader::{Elf, KernelLoader};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+pub use error::BootError;
+pub use long_mode::{BootState, Segment};
+pub use tsc_rewrite::UntrappedSites;
+
+use super::layout::MMIO_START;
+
+/// Where the BIOS's extended data area begins on a PC, and conventional memory ends.
+const LOW_MEMORY_END: u64 = 0x9_FC00;
+/// Guests are loaded here or above: 1 MiB, past the PC's video memory and ROMs.
+const HIGH_MEMORY_START: u64 = 0x10_0000;
+/// The most memory that a guest can have: it must end below [`MMIO_START`].
+const MEMORY_MAX: u64 = 3 << 30;
+const _: () = assert!(MEMORY_MAX <= MMIO_START);
+const PAGE_SIZE: u64 = 0x1000;
+
+/// What is loaded, as the bytes of the files.
+#[derive(Clone, Debug, Default)]
+pub struct BootImages {
+    /// A static ELF64 executable: Linux's `vmlinux`, or a bare-metal guest.
+    pub kernel: Vec<u8>,
+    /// Initial RAM disk (or initramfs).
+    pub initrd: Option<Vec<u8>>,
+    /// Kernel command line, printable ASCII, at most 2,047 bytes. The guest sees it byte for byte:
+    /// a single blank more changes the course of Linux.
+    pub command_line: String,
 }
 
-/// Initial state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct BootState {
-    pub rip: u64,
-    pub rsi: u64,
-    pub rsp: u64,
-    pub rflags: u64,
-    pub cr0: u64,
-    pub cr3: u64,
-    pub cr4: u64,
-    pub efer: u64,
-    pub gdt_base: u64,
-    pub gdt_limit: u16,
-    pub idt_base: u64,
-    pub idt_limit: u16,
-    pub code: Segment,
-    pub data: Segment,
-    pub tss: Segment,
+/// What becomes of `rdtsc` and `rdtscp` in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TscRewrite {
+    /// For engines that cannot trap them (KVM): they become port reads, see [`super::layout::RDTSC_PORT`].
+    Rewrite,
+    /// For engines that trap them: the kernel stays as it is.
+    Leave,
+}
+
+/// A guest that is ready to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The vCPU's first registers.
+    pub state: BootState,
+    /// How many `rdtsc` and `rdtscp` were rewritten.
+    pub tsc_sites: usize,
+    /// Instructions that depend on the host and were left as they are; all zero if nothing was to be rewritten.
+    pub untrapped: UntrappedSites,
+    /// First address after the kernel's segments.
+    pub kernel_end: u64,
+    /// Where the initial RAM disk begins.
+    pub initrd_start: Option<u64>,
+}
+
+/// Loads `images` into `memory`, which must be all zero, one region from address 0 on, and at most 3 GiB.
+/// The guest's kernel gets `rng_seed` for its random number generator.
+///
+/// # Errors
+///
+/// A [`BootError`] for whatever is wrong with the images or does not fit. Memory may then hold a part of the guest.
+pub fn load(
+    memory: &GuestMemoryMmap<()>,
+    images: &BootImages,
+    rng_seed: &[u8; 32],
+    tsc: TscRewrite,
+) -> Result<Loaded, BootError> {
+    let memory_end = memory_end(memory)?;
+    let kernel = elf::Kernel::parse(&images.kernel)?;
+    let kernel_end = kernel.check_fits(memory_end)?;
+    let rewritten = match tsc {
+        TscRewrite::Rewrite => tsc_rewrite::rewrite(&images.kernel)?,
+        TscRewrite::Leave => tsc_rewrite::Rewritten {
+            image: Cow::Borrowed(&images.kernel),
+            sites: 0,
+            untrapped: UntrappedSites::default(),
+        },
+    };
+
+    Elf::load(
+        memory,
+        None,
+        &mut Cursor::new(&rewritten.image),
+        Some(GuestAddress(HIGH_MEMORY_START)),
+    )?;
+    let initrd = zero_page::load_initrd(memory, images.initrd.as_deref(), kernel_end, memory_end)?;
+    zero_page::write_command_line(memory, &images.command_line)?;
+    zero_page::write(
+        memory,
+        memory_end,
+        initrd,
+        images.command_line.len(),
+        rng_seed,
+    )?;
+    let state = long_mode::write(memory, kernel.entry(), zero_page::ADDRESS)?;
+    Ok(Loaded {
+        state,
+        tsc_sites: rewritten.sites,
+        untrapped: rewritten.untrapped,
+        kernel_end,
+        initrd_start: initrd.map(|initrd| initrd.start),
+    })
+}
+
+/// First address after guest memory, once it is known to have the shape that this loader writes to.
+fn memory_end(memory: &GuestMemoryMmap<()>) -> Result<u64, BootError> {
+    let bytes = memory.last_addr().0.saturating_add(1);
+    if memory.num_regions() != 1 || !memory.address_in_range(GuestAddress(0)) {
+        return Err(BootError::MemoryShape {
+            regions: memory.num_regions(),
+        });
+    }
+    if bytes > MEMORY_MAX {
+        return Err(BootError::MemoryTooLarge {
+            bytes,
+            limit: MEMORY_MAX,
+        });
+    }
+    if bytes <= HIGH_MEMORY_START {
+        return Err(BootError::MemoryTooSmall { bytes });
+    }
+    Ok(bytes)
 }
