@@ -111,16 +111,18 @@ pub fn state() -> BootState {
     let code = Segment {
         selector: KERNEL_CODE_SELECTOR,
         limit: u32::MAX,
-        kind: 0xB,
+        type_: 0xB,
         present: true,
         code_or_data: true,
         long: true,
-        granularity_4k: true,
-        ..Segment::default()
+        granularity: true,
+        base: 0,
+        dpl: 0,
+        default_32: false,
     };
     let data = Segment {
         selector: KERNEL_DATA_SELECTOR,
-        kind: 0x3,
+        type_: 0x3,
         long: false,
         default_32: true,
         ..code
@@ -129,9 +131,10 @@ pub fn state() -> BootState {
         selector: TSS_SELECTOR,
         base: TSS,
         limit: 0x67,
-        kind: 0xB,
-        present: true,
-        ..Segment::default()
+        code_or_data: false,
+        long: false,
+        granularity: false,
+        ..code
     };
     BootState {
         rip: CODE,

@@ -451,13 +451,13 @@ fn segment(segment: &Segment) -> kvm_segment {
         base: segment.base,
         limit: segment.limit,
         selector: segment.selector,
-        type_: segment.kind,
+        type_: segment.type_,
         present: u8::from(segment.present),
-        dpl: segment.privilege,
+        dpl: segment.dpl,
         db: u8::from(segment.default_32),
         s: u8::from(segment.code_or_data),
         l: u8::from(segment.long),
-        g: u8::from(segment.granularity_4k),
+        g: u8::from(segment.granularity),
         unusable: u8::from(!segment.present),
         ..Default::default()
     }
