@@ -31,19 +31,30 @@ const KERNEL_CODE_SELECTOR: u16 = 0x10;
 const KERNEL_DATA_SELECTOR: u16 = 0x18;
 const TSS_SELECTOR: u16 = 0x40;
 
-/// Memory with page tables, GDT, IDT, TSS and the code.
-pub fn memory(assemble: impl FnOnce(&mut CodeAssembler)) -> GuestMemoryMmap {
+/// Where user code begins. The first 2 MiB belong to the kernel, the rest of memory to user mode.
+pub const USER: u64 = 0x40_0000;
+
+/// Memory with page tables, GDT, IDT, TSS, kernel code at [`CODE`] and user code at [`USER`].
+pub fn memory(
+    kernel: impl FnOnce(&mut CodeAssembler),
+    user: impl FnOnce(&mut CodeAssembler),
+) -> GuestMemoryMmap {
     let memory =
         GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]).expect("8 MiB of memory");
     write_tables(&memory);
     write_handlers(&memory);
+    write_code(&memory, CODE, kernel);
+    write_code(&memory, USER, user);
+    memory
+}
+
+fn write_code(memory: &GuestMemoryMmap, at: u64, assemble: impl FnOnce(&mut CodeAssembler)) {
     let mut assembler = CodeAssembler::new(64).expect("a 64-bit assembler");
     assemble(&mut assembler);
-    let code = assembler.assemble(CODE).expect("the snippet assembles");
+    let code = assembler.assemble(at).expect("the snippet assembles");
     memory
-        .write_slice(&code, GuestAddress(CODE))
+        .write_slice(&code, GuestAddress(at))
         .expect("code fits");
-    memory
 }
 
 fn put(memory: &GuestMemoryMmap, address: u64, value: u64) {
@@ -52,9 +63,10 @@ fn put(memory: &GuestMemoryMmap, address: u64, value: u64) {
         .expect("tables fit");
 }
 
-/// Identity mapping of the first 8 MiB, accessible to user mode, and flat segments.
+/// Identity mapping of the first 8 MiB, and flat segments.
 fn write_tables(memory: &GuestMemoryMmap) {
     const PRESENT_WRITABLE_USER: u64 = 7;
+    const USER_BIT: u64 = 1 << 2;
     const LARGE: u64 = 1 << 7;
     put(memory, PML4, (PML4 + 0x1000) | PRESENT_WRITABLE_USER);
     put(
@@ -63,10 +75,15 @@ fn write_tables(memory: &GuestMemoryMmap) {
         (PML4 + 0x2000) | PRESENT_WRITABLE_USER,
     );
     for page in 0..4 {
+        let access = if page == 0 {
+            PRESENT_WRITABLE_USER & !USER_BIT
+        } else {
+            PRESENT_WRITABLE_USER
+        };
         put(
             memory,
             PML4 + 0x2000 + page * 8,
-            (page << 21) | PRESENT_WRITABLE_USER | LARGE,
+            (page << 21) | access | LARGE,
         );
     }
     let descriptors = [
@@ -160,6 +177,20 @@ pub fn next_exit(engine: &mut dyn Engine) -> Exit {
     match engine.run(Goal::Exit).expect("the engine runs") {
         Stop::Exit(exit) => exit,
         Stop::Reached => panic!("no goal was set"),
+    }
+}
+
+/// Runs to the next exit that the guest asked for; a host's own injection points are passed over. Returns it with their number.
+pub fn next_guest_exit(engine: &mut dyn Engine) -> (Exit, u32) {
+    let mut injection_points = 0;
+    loop {
+        match next_exit(engine) {
+            Exit::InjectionPoint => engine
+                .reply(Reply::None)
+                .expect("the engine takes the reply"),
+            exit => return (exit, injection_points),
+        }
+        injection_points += 1;
     }
 }
 

@@ -1,1 +1,362 @@
-//! Devices.
+//! The machine's devices: pure register models.
+//!
+//! In: port and MMIO accesses of the guest, guest time, and inputs from the log. Out: answers,
+//! [`Effect`]s, the INTR line, and what the devices would take next ([`Wants`]).
+//! Always: no device holds a file, a clock or a thread, so the state after a sequence of calls is a
+//! function of that sequence; nothing that a guest writes makes one panic or work without bound.
+//!
+//! ```text
+//!            port_read, port_write             mmio_read, mmio_write
+//!                    │                                  │
+//!     ┌──────┬───────┼───────┬────────┐            ┌────┴────┐
+//!    pit    rtc    serial  i8042   pm_timer       net       rng      ← frame, entropy
+//!     │0     │8      │4 ↘                          │10       │11       ← tick, console_input
+//!     └──────┴───────┤   console → Effect::Print   │→ Effect::SendFrame
+//!                    │                             │         │
+//!                   pic ───────────────────────────┴─────────┘
+//!                    └→ interrupt_pending, acknowledge_interrupt
+//! ```
+
+pub mod console;
+pub mod i8042;
+pub mod pic;
+pub mod pit;
+pub mod pm_timer;
+mod ports;
+pub mod rtc;
+pub mod serial;
+pub mod time;
+pub mod virtio;
+
+#[cfg(test)]
+mod purity;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+use vm_memory::GuestMemoryMmap;
+
+use crate::effect::Effect;
+use crate::machine::layout::{
+    MMIO_STRIDE, NET_IRQ, NET_MMIO, RNG_IRQ, RNG_MMIO, RTC_IRQ, SERIAL_IRQ, TIMER_IRQ,
+};
+use console::Console;
+use i8042::I8042;
+use pic::PicPair;
+use pit::Pit;
+use ports::{Register, register_at};
+use rtc::Rtc;
+use serial::Serial;
+use virtio::mmio::Transport;
+use virtio::net::Net;
+use virtio::rng::Rng;
+
+/// What the devices are built from: the same on every replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicesConfig {
+    /// What the real-time clock shows at guest time 0, seconds since 1970.
+    pub unix_time_s: u64,
+    /// Address of the network card; without one there is no card.
+    pub mac: Option<[u8; 6]>,
+    /// Guest memory, for the sizes in CMOS RAM.
+    pub memory_bytes: u64,
+}
+
+/// What the machine would take now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wants {
+    /// When a timer is due next, guest ns. It lies after the last tick.
+    pub deadline_ns: Option<u64>,
+    /// The receive ring has room for a frame of [`virtio::net::RECEIVE_FRAME_BYTES`].
+    pub frame: bool,
+    /// Free bytes of the serial port's receive FIFO.
+    pub console_input_room: usize,
+    /// Size of the oldest entropy request, 1 to [`virtio::rng::ENTROPY_LIMIT_BYTES`].
+    pub entropy_bytes: Option<usize>,
+}
+
+/// All devices of a machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Devices {
+    pic: PicPair,
+    pit: Pit,
+    rtc: Rtc,
+    serial: Serial,
+    console: Console,
+    i8042: I8042,
+    net: Option<Transport<Net>>,
+    rng: Transport<Rng>,
+    /// The latest guest time given to any device.
+    now_ns: u64,
+    /// Effects since [`Devices::take_effects`]. They belong to the exit that made them, not to the
+    /// state: take them before the state is saved or hashed.
+    #[serde(skip)]
+    outbox: Vec<Effect>,
+}
+
+impl Devices {
+    /// The devices of a machine that has just been switched on, at guest time 0.
+    #[must_use]
+    pub fn new(config: &DevicesConfig) -> Self {
+        Self {
+            pic: PicPair::new(),
+            pit: Pit::new(),
+            rtc: Rtc::new(config.unix_time_s, config.memory_bytes),
+            serial: Serial::new(),
+            console: Console::default(),
+            i8042: I8042::new(),
+            net: config.mac.map(|mac| Transport::new(Net::new(mac))),
+            rng: Transport::new(Rng::default()),
+            now_ns: 0,
+            outbox: Vec::new(),
+        }
+    }
+
+    /// Whether an access to this port depends on the time (give `Event::Time` before it). It is a
+    /// function of the devices' state, so every replica answers alike.
+    #[must_use]
+    pub fn port_needs_time(&self, port: u16, write: bool) -> bool {
+        match register_at(port) {
+            Some(Register::Pit(index)) => write || self.pit.read_needs_time(index),
+            Some(Register::RtcData) => self.rtc.needs_time(write),
+            Some(Register::Speaker) => true,
+            Some(Register::PmTimer(_)) => !write,
+            _ => false,
+        }
+    }
+
+    /// Reads `width` bytes (1, 2 or 4) at `port`. Ports where nothing answers read all ones; an access
+    /// wider than its registers is split into bytes, as the ISA bus does. `now_ns` is the last known
+    /// guest time where [`Self::port_needs_time`] is false.
+    pub fn port_read(&mut self, port: u16, width: u8, now_ns: u64) -> u32 {
+        let now_ns = self.advance(now_ns);
+        let mut bytes = [0xFF; 4];
+        for (byte, register) in bytes.iter_mut().zip(registers(port, width)) {
+            if let Some(register) = register {
+                *byte = self.read_register(register, now_ns);
+            }
+        }
+        self.drive_lines();
+        let unused_bits = 32 - 8 * u32::from(width.clamp(1, 4));
+        u32::from_le_bytes(bytes) & (u32::MAX >> unused_bits)
+    }
+
+    /// Writes the low `width` bytes (1, 2 or 4) of `value` at `port`.
+    pub fn port_write(&mut self, port: u16, width: u8, value: u32, now_ns: u64) {
+        let now_ns = self.advance(now_ns);
+        for (byte, register) in value.to_le_bytes().into_iter().zip(registers(port, width)) {
+            if let Some(register) = register {
+                self.write_register(register, byte, now_ns);
+            }
+        }
+        self.drive_lines();
+    }
+
+    fn read_register(&mut self, register: Register, now_ns: u64) -> u8 {
+        match register {
+            Register::PicCommand(which) => self.pic.read(which, false),
+            Register::PicData(which) => self.pic.read(which, true),
+            Register::Elcr(which) => self.pic.elcr(which),
+            Register::Pit(index) => self.pit.read(index, now_ns),
+            Register::Speaker => self.pit.read_speaker(now_ns),
+            Register::RtcIndex => 0xFF,
+            Register::RtcData => self.rtc.read(now_ns),
+            Register::I8042Data => self.i8042.read_data(),
+            Register::I8042Command => self.i8042.read_status(),
+            Register::FastA20 => self.i8042.read_fast_a20(),
+            Register::ResetControl => self.i8042.read_reset_control(),
+            Register::Serial(index) => self.serial.read(index),
+            Register::PmTimer(index) => pm_timer::read(index, now_ns),
+        }
+    }
+
+    fn write_register(&mut self, register: Register, value: u8, now_ns: u64) {
+        match register {
+            Register::PicCommand(which) => self.pic.write(which, false, value),
+            Register::PicData(which) => self.pic.write(which, true, value),
+            Register::Elcr(which) => self.pic.set_elcr(which, value),
+            Register::Pit(index) => self.pit.write(index, value, now_ns),
+            Register::Speaker => self.pit.write_speaker(value, now_ns),
+            Register::RtcIndex => self.rtc.select(value),
+            Register::RtcData => self.rtc.write(value, now_ns),
+            Register::I8042Data => self.i8042.write_data(value),
+            Register::I8042Command => self.i8042.write_command(value),
+            Register::FastA20 => self.i8042.write_fast_a20(value),
+            Register::ResetControl => self.i8042.write_reset_control(value),
+            Register::Serial(index) => self.write_serial(index, value),
+            Register::PmTimer(_) => {}
+        }
+    }
+
+    fn write_serial(&mut self, index: u16, value: u8) {
+        if let Some(sent) = self.serial.write(index, value) {
+            self.outbox
+                .extend(self.console.push(sent).map(Effect::Print));
+        }
+    }
+
+    /// Reads `data.len()` bytes at `address`; all ones where nothing answers.
+    pub fn mmio_read(&mut self, address: u64, data: &mut [u8]) {
+        match (mmio_window(address, data.len()), &self.net) {
+            (Some((Window::Net, offset)), Some(net)) => net.read(offset, data),
+            (Some((Window::Rng, offset)), _) => self.rng.read(offset, data),
+            _ => data.fill(0xFF),
+        }
+    }
+
+    /// Writes `data` at `address`. A notification of a queue is served before this returns.
+    pub fn mmio_write(&mut self, address: u64, data: &[u8], memory: &GuestMemoryMmap) {
+        match (mmio_window(address, data.len()), &mut self.net) {
+            (Some((Window::Net, offset)), Some(net)) => {
+                net.write(offset, data, memory, &mut self.outbox);
+            }
+            (Some((Window::Rng, offset)), _) => {
+                self.rng.write(offset, data, memory, &mut self.outbox);
+            }
+            _ => {}
+        }
+        self.drive_lines();
+    }
+
+    /// The effects of the calls since the last time, in order. Console bytes come in runs: see [`console`].
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Ends the console's run of bytes. Called at points that are a function of the guest alone: HLT
+    /// and the delivery of an interrupt.
+    pub fn flush_console(&mut self) {
+        self.outbox.extend(self.console.flush().map(Effect::Print));
+    }
+
+    /// What the machine would take now.
+    #[must_use]
+    pub fn wants(&self, memory: &GuestMemoryMmap) -> Wants {
+        let deadlines = [self.pit.deadline_ns(), self.rtc.deadline_ns()];
+        Wants {
+            deadline_ns: deadlines.into_iter().flatten().min(),
+            frame: self
+                .net
+                .as_ref()
+                .is_some_and(|net| net.has_receive_room(memory)),
+            console_input_room: self.serial.input_room(),
+            entropy_bytes: self.rng.requested_bytes(memory),
+        }
+    }
+
+    /// Fires the timers that are due by `now_ns`.
+    pub fn tick(&mut self, now_ns: u64) {
+        let now_ns = self.advance(now_ns);
+        self.pit.tick(now_ns);
+        self.rtc.tick(now_ns);
+        self.drive_lines();
+    }
+
+    /// A frame enters the receive ring; it is dropped where there is no room for it.
+    pub fn receive_frame(&mut self, bytes: &[u8], memory: &GuestMemoryMmap) {
+        if let Some(net) = &mut self.net {
+            net.receive(bytes, memory);
+        }
+        self.drive_lines();
+    }
+
+    /// Bytes enter the serial port's FIFO; what does not fit is lost to an overrun.
+    pub fn console_input(&mut self, bytes: &[u8]) {
+        self.serial.receive(bytes);
+        self.drive_lines();
+    }
+
+    /// Random bytes answer the oldest entropy request.
+    pub fn entropy(&mut self, bytes: &[u8], memory: &GuestMemoryMmap) {
+        self.rng.answer(bytes, memory);
+        self.drive_lines();
+    }
+
+    /// The level of INTR, the processor's interrupt line.
+    #[must_use]
+    pub fn interrupt_pending(&self) -> bool {
+        self.pic.interrupt_pending()
+    }
+
+    /// Whether a request other than the timer's is waiting, so that a timer that never rests
+    /// need not starve the others.
+    #[must_use]
+    pub fn other_interrupt_pending(&self) -> bool {
+        self.pic.other_interrupt_pending()
+    }
+
+    /// The processor's acknowledge cycle: the vector of the highest request. Where
+    /// [`Self::interrupt_pending`] is false, the spurious vector.
+    pub fn acknowledge_interrupt(&mut self) -> u8 {
+        self.pic.acknowledge()
+    }
+
+    /// Whether the guest has asked for a reset. It stays so.
+    #[must_use]
+    pub fn reset_requested(&self) -> bool {
+        self.i8042.reset_requested()
+    }
+
+    /// All state, for a snapshot.
+    pub fn state(&self) -> impl Serialize {
+        self
+    }
+
+    /// Hashes all state.
+    ///
+    /// # Panics
+    /// If effects wait to be taken: they are no part of the state, and would be forgotten.
+    pub fn digest_into(&self, hasher: &mut blake3::Hasher) {
+        assert!(
+            self.outbox.is_empty(),
+            "effects are taken before the state is hashed"
+        );
+        bincode::serde::encode_into_std_write(self, hasher, bincode::config::standard())
+            .expect("plain values encode, and a hasher takes everything");
+    }
+
+    /// Guest time never goes back, whatever is passed in.
+    fn advance(&mut self, now_ns: u64) -> u64 {
+        self.now_ns = self.now_ns.max(now_ns);
+        self.now_ns
+    }
+
+    /// Brings the interrupt lines to the levels that the devices now have.
+    fn drive_lines(&mut self) {
+        if self.pit.take_edge() {
+            self.pic.set_irq(TIMER_IRQ, false);
+            self.pic.set_irq(TIMER_IRQ, true);
+        }
+        self.pic.set_irq(RTC_IRQ, self.rtc.interrupt());
+        self.pic.set_irq(SERIAL_IRQ, self.serial.interrupt());
+        self.pic
+            .set_irq(NET_IRQ, self.net.as_ref().is_some_and(Transport::interrupt));
+        self.pic.set_irq(RNG_IRQ, self.rng.interrupt());
+    }
+}
+
+/// The registers that an access touches, one for each byte. Port 0xCF9 answers to byte accesses
+/// alone: a 32-bit write to 0xCF8, PCI's address register, must not reset the machine.
+fn registers(port: u16, width: u8) -> impl Iterator<Item = Option<Register>> {
+    (0..u16::from(width.clamp(1, 4))).map(move |index| {
+        let register = register_at(port.wrapping_add(index));
+        register.filter(|register| *register != Register::ResetControl || width == 1)
+    })
+}
+
+/// A device's stretch of MMIO addresses.
+enum Window {
+    Net,
+    Rng,
+}
+
+/// The window in which an access lies wholly, and its offset there.
+fn mmio_window(address: u64, length: usize) -> Option<(Window, u64)> {
+    let offset_in = |base: u64| {
+        let offset = address.checked_sub(base)?;
+        let end = offset.checked_add(length as u64)?;
+        (end <= MMIO_STRIDE).then_some(offset)
+    };
+    let net = offset_in(NET_MMIO).map(|offset| (Window::Net, offset));
+    net.or_else(|| offset_in(RNG_MMIO).map(|offset| (Window::Rng, offset)))
+}

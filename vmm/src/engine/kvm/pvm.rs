@@ -23,7 +23,7 @@
 //!
 //! RDTSC and RDRAND in guest *user* mode run natively and cannot be caught: guests must not use them there (`docs/hosts.md`).
 
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{kvm_segment, kvm_sregs};
 use vm_memory::GuestMemoryMmap;
 
 use super::{
@@ -46,10 +46,11 @@ const RFLAGS_IF: u64 = 1 << 9;
 /// RF and VM are cleared by SYSCALL besides what FMASK names.
 const RFLAGS_RF: u64 = 1 << 16;
 
-/// The stack frame of a #PF in 64-bit mode (SDM 3A 6.14.2), and CR2.
+/// A fault from user mode: the user's state before the faulting instruction.
 #[derive(Clone, Copy, Debug)]
-struct Fault {
-    error_code: u64,
+struct UserFault {
+    /// It is a SYSCALL that `kvm-pvm` left half done.
+    is_syscall: bool,
     rip: u64,
     cs: u64,
     rflags: u64,
@@ -67,7 +68,7 @@ pub struct Pvm {
     fmask: u64,
     exits_since_check: u64,
     /// Reported as an injection point and not resumed yet.
-    at_fault: Option<Fault>,
+    at_fault: Option<UserFault>,
 }
 
 /// Whether this host's KVM is `kvm-pvm`.
@@ -121,8 +122,9 @@ impl Pvm {
     ) -> Result<Option<Exit>, EngineError> {
         let regs = vcpu.regs()?;
         let sregs = vcpu.sregs()?;
-        let words = paging::read_words::<6>(memory, sregs.cr3, regs.rsp);
-        let [error_code, rip, cs, rflags, rsp, ss] = words.ok_or_else(|| {
+        // The frame of a #PF in 64-bit mode (SDM 3A 6.14.2).
+        let frame = paging::read_words::<6>(memory, sregs.cr3, regs.rsp);
+        let [error_code, rip, cs, rflags, rsp, ss] = frame.ok_or_else(|| {
             EngineError::Unexpected(format!(
                 "the page-fault frame at {:#x} is not mapped",
                 regs.rsp
@@ -132,8 +134,16 @@ impl Pvm {
             self.step_over(vcpu)?;
             return Ok(None);
         }
-        self.at_fault = Some(Fault {
-            error_code,
+        let is_syscall =
+            error_code == SYSCALL_FAULT && rip == self.lstar && sregs.cr2 == self.lstar;
+        // SYSCALL is two bytes long; it left the address behind itself in RCX and RFLAGS in R11, and has masked RFLAGS.
+        let (rip, rflags) = if is_syscall {
+            (regs.rcx.wrapping_sub(2), regs.r11)
+        } else {
+            (rip, rflags)
+        };
+        self.at_fault = Some(UserFault {
+            is_syscall,
             rip,
             cs,
             rflags,
@@ -153,9 +163,8 @@ impl Pvm {
         let Some(fault) = self.at_fault.take() else {
             return Ok(());
         };
-        let sregs = vcpu.sregs()?;
-        if fault.error_code == SYSCALL_FAULT && fault.rip == self.lstar && sregs.cr2 == self.lstar {
-            return self.complete_syscall(vcpu, &fault, sregs);
+        if fault.is_syscall {
+            return self.complete_syscall(vcpu, &fault);
         }
         self.step_over(vcpu)
     }
@@ -167,29 +176,20 @@ impl Pvm {
         };
         let mut regs = vcpu.regs()?;
         let mut sregs = vcpu.sregs()?;
-        let was_syscall =
-            fault.error_code == SYSCALL_FAULT && fault.rip == self.lstar && sregs.cr2 == self.lstar;
-        // SYSCALL left the address behind itself in RCX and is two bytes long. RCX and R11 keep what it put there: it overwrites
-        // them again when it is executed again.
-        regs.rip = if was_syscall { regs.rcx - 2 } else { fault.rip };
-        regs.rflags = if was_syscall { regs.r11 } else { fault.rflags };
-        regs.rsp = fault.rsp;
+        // RCX and R11 keep what SYSCALL put there: it overwrites them again when it is executed again.
+        (regs.rip, regs.rflags, regs.rsp) = (fault.rip, fault.rflags, fault.rsp);
         sregs.cs = flat_segment(fault.cs as u16, true, 3);
         sregs.ss = flat_segment(fault.ss as u16, false, 3);
         vcpu.set_sregs(&sregs)?;
         vcpu.set_regs(&regs)
     }
 
-    fn complete_syscall(
-        &self,
-        vcpu: &Vcpu,
-        fault: &Fault,
-        mut sregs: kvm_sregs,
-    ) -> Result<(), EngineError> {
-        let mut regs: kvm_regs = vcpu.regs()?;
+    fn complete_syscall(&self, vcpu: &Vcpu, fault: &UserFault) -> Result<(), EngineError> {
+        let mut sregs = vcpu.sregs()?;
+        let mut regs = vcpu.regs()?;
         regs.rip = self.lstar;
         regs.rsp = fault.rsp;
-        regs.rflags = (regs.r11 & !(self.fmask | RFLAGS_RF)) | 2;
+        regs.rflags = (fault.rflags & !(self.fmask | RFLAGS_RF)) | 2;
         let selector = (self.star >> 32) as u16 & 0xFFFC;
         sregs.cs = flat_segment(selector, true, 0);
         sregs.ss = flat_segment(selector + 8, false, 0);

@@ -1,0 +1,297 @@
+//! One split virtqueue (virtio 1.2 §2.7): the `virtio-queue` crate's ring, checked and serialisable.
+//!
+//! In: descriptor chains that a guest may have filled with anything. Out: chains that are
+//! well-formed, and used-ring entries. Always: one call does work for at most one chain of at
+//! most the queue's size; a chain that breaks the rules of §2.7 is a [`RingFault`], after which the
+//! transport stops the device until it is reset.
+
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
+use virtio_queue::desc::split::Descriptor;
+use virtio_queue::{Queue, QueueOwnedT, QueueState, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};
+
+/// The guest broke the rules of the ring; the device cannot go on without a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RingFault {
+    /// More chains are offered than the queue has descriptors (§2.7.13.3), or the ring is unreadable.
+    #[error("The available ring is invalid")]
+    AvailableRing,
+    /// A chain is empty, loops, leaves the table or is longer than the queue (§2.7.5).
+    #[error("A descriptor chain is malformed")]
+    Chain,
+    /// A buffer lies outside guest memory.
+    #[error("A buffer lies outside guest memory")]
+    Buffer,
+    /// A device-readable buffer where a device-writable one belongs, or the reverse (§2.7.4.2).
+    #[error("A buffer has the wrong direction")]
+    Direction,
+    /// The used ring cannot be written.
+    #[error("The used ring is invalid")]
+    UsedRing,
+}
+
+/// A descriptor chain whose buffers all lie in guest memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// The chain's name in the used ring.
+    pub head: u16,
+    /// Address, length and whether the device writes.
+    buffers: Vec<(GuestAddress, u32, bool)>,
+}
+
+impl Chain {
+    /// Total length if all buffers are for the device to read.
+    pub fn readable_bytes(&self) -> Result<u64, RingFault> {
+        self.total_bytes(false)
+    }
+
+    /// Total length if all buffers are for the device to write.
+    pub fn writable_bytes(&self) -> Result<u64, RingFault> {
+        self.total_bytes(true)
+    }
+
+    fn total_bytes(&self, device_writes: bool) -> Result<u64, RingFault> {
+        if self
+            .buffers
+            .iter()
+            .any(|(_, _, writes)| *writes != device_writes)
+        {
+            return Err(RingFault::Direction);
+        }
+        Ok(self
+            .buffers
+            .iter()
+            .map(|(_, length, _)| u64::from(*length))
+            .sum())
+    }
+
+    /// Copies the chain's bytes out of guest memory. The caller has bounded its length.
+    pub fn read(&self, memory: &GuestMemoryMmap) -> Result<Vec<u8>, RingFault> {
+        let mut bytes = Vec::new();
+        for (address, length, _) in &self.buffers {
+            let start = bytes.len();
+            bytes.resize(start + *length as usize, 0);
+            memory
+                .read_slice(&mut bytes[start..], *address)
+                .map_err(|_| RingFault::Buffer)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Copies as much of `bytes` as fits into the chain; how much that was.
+    pub fn write(&self, bytes: &[u8], memory: &GuestMemoryMmap) -> Result<u32, RingFault> {
+        let mut rest = bytes;
+        for (address, length, _) in &self.buffers {
+            let (now, later) = rest.split_at(rest.len().min(*length as usize));
+            memory
+                .write_slice(now, *address)
+                .map_err(|_| RingFault::Buffer)?;
+            rest = later;
+        }
+        Ok(u32::try_from(bytes.len() - rest.len()).unwrap_or(u32::MAX))
+    }
+}
+
+/// A split virtqueue.
+#[derive(Debug)]
+pub struct Virtqueue {
+    ring: Queue,
+}
+
+/// Equal state. The crate's own comparison includes a counter for EVENT_IDX, which is not offered.
+impl PartialEq for Virtqueue {
+    fn eq(&self, other: &Self) -> bool {
+        self.ring.state() == other.ring.state()
+    }
+}
+
+impl Eq for Virtqueue {}
+
+impl Virtqueue {
+    /// A queue of at most `max_size` descriptors, a power of two.
+    #[must_use]
+    pub fn new(max_size: u16) -> Self {
+        Self {
+            ring: Queue::new(max_size).expect("queue sizes are constants and powers of two"),
+        }
+    }
+
+    /// The largest size the driver may choose.
+    #[must_use]
+    pub fn max_size(&self) -> u16 {
+        self.ring.max_size()
+    }
+
+    /// Whether the driver has enabled the queue.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ring.ready()
+    }
+
+    /// Back to the state after [`Self::new`].
+    pub fn reset(&mut self) {
+        self.ring.reset();
+    }
+
+    /// QueueNum: ignored unless a power of two within the maximum (§2.7).
+    pub fn set_size(&mut self, size: u32) {
+        if let Ok(size) = u16::try_from(size) {
+            self.ring.set_size(size);
+        }
+    }
+
+    /// QueueReady: a queue whose rings do not lie in guest memory stays not ready.
+    pub fn set_ready(&mut self, ready: bool, memory: &GuestMemoryMmap) {
+        self.ring.set_ready(ready);
+        let usable = self.ring.is_valid(memory) && self.ring.avail_ring() != 0;
+        self.ring.set_ready(ready && usable);
+    }
+
+    /// Half of the descriptor table's address. Misaligned addresses are ignored.
+    pub fn set_descriptors(&mut self, low: Option<u32>, high: Option<u32>) {
+        self.ring.set_desc_table_address(low, high);
+    }
+
+    /// Half of the available ring's ("driver area") address.
+    pub fn set_available(&mut self, low: Option<u32>, high: Option<u32>) {
+        self.ring.set_avail_ring_address(low, high);
+    }
+
+    /// Half of the used ring's ("device area") address.
+    pub fn set_used(&mut self, low: Option<u32>, high: Option<u32>) {
+        self.ring.set_used_ring_address(low, high);
+    }
+
+    /// The next chain the driver offers, left in the ring.
+    pub fn peek(&self, memory: &GuestMemoryMmap) -> Result<Option<Chain>, RingFault> {
+        self.clone().pop(memory)
+    }
+
+    /// How many chains the driver offers now: at most the queue's size.
+    pub fn offered(&self, memory: &GuestMemoryMmap) -> Result<u16, RingFault> {
+        if !self.ring.ready() {
+            return Ok(0);
+        }
+        let available = self.ring.avail_idx(memory, Ordering::Acquire);
+        let available = available.map_err(|_| RingFault::AvailableRing)?.0;
+        let offered = available.wrapping_sub(self.ring.next_avail());
+        if offered > self.ring.size() {
+            Err(RingFault::AvailableRing)
+        } else {
+            Ok(offered)
+        }
+    }
+
+    /// Takes the next chain the driver offers.
+    pub fn pop(&mut self, memory: &GuestMemoryMmap) -> Result<Option<Chain>, RingFault> {
+        if self.offered(memory)? == 0 {
+            return Ok(None);
+        }
+        let limit = usize::from(self.ring.size());
+        let mut offered = self
+            .ring
+            .iter(memory)
+            .map_err(|_| RingFault::AvailableRing)?;
+        let chain = offered.next().ok_or(RingFault::AvailableRing)?;
+        let head = chain.head_index();
+        // One more than a well-formed chain can have: an indirect table, which the crate follows
+        // though this device does not offer them, must not be longer either.
+        let descriptors: Vec<Descriptor> = chain.take(limit + 1).collect();
+        check_chain(head, descriptors, limit, memory).map(Some)
+    }
+
+    /// Returns a chain to the driver, with the number of bytes written to it.
+    pub fn push_used(
+        &mut self,
+        head: u16,
+        written_bytes: u32,
+        memory: &GuestMemoryMmap,
+    ) -> Result<(), RingFault> {
+        self.ring
+            .add_used(memory, head, written_bytes)
+            .map_err(|_| RingFault::UsedRing)
+    }
+
+    /// Whether the driver wants an interrupt for used buffers (§2.7.7: `VIRTQ_AVAIL_F_NO_INTERRUPT`,
+    /// which the crate leaves to us).
+    pub fn wants_interrupt(&self, memory: &GuestMemoryMmap) -> Result<bool, RingFault> {
+        let flags: u16 = memory
+            .load(GuestAddress(self.ring.avail_ring()), Ordering::Acquire)
+            .map_err(|_| RingFault::AvailableRing)?;
+        Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
+    }
+}
+
+/// The crate ends a chain silently where it finds it broken: then the last descriptor still
+/// names a next one.
+fn check_chain(
+    head: u16,
+    descriptors: Vec<Descriptor>,
+    limit: usize,
+    memory: &GuestMemoryMmap,
+) -> Result<Chain, RingFault> {
+    let ended = descriptors.last().is_some_and(|last| !last.has_next());
+    if !ended || descriptors.len() > limit {
+        return Err(RingFault::Chain);
+    }
+    let mut buffers = Vec::with_capacity(descriptors.len());
+    for descriptor in descriptors {
+        let (address, length) = (descriptor.addr(), descriptor.len());
+        let writes = descriptor.is_write_only();
+        let access = if writes {
+            Permissions::Write
+        } else {
+            Permissions::Read
+        };
+        if length > 0 && !GuestMemory::check_range(memory, address, length as usize, access) {
+            return Err(RingFault::Buffer);
+        }
+        if length > 0 {
+            buffers.push((address, length, writes));
+        }
+    }
+    Ok(Chain { head, buffers })
+}
+
+impl Clone for Virtqueue {
+    fn clone(&self) -> Self {
+        Self::from_state(self.ring.state()).expect("a queue's own state is valid")
+    }
+}
+
+impl Virtqueue {
+    fn from_state(state: QueueState) -> Result<Self, virtio_queue::Error> {
+        Queue::try_from(state).map(|ring| Self { ring })
+    }
+}
+
+/// `virtio_queue::QueueState`, field by field, for serde.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "QueueState")]
+struct QueueStateFields {
+    max_size: u16,
+    next_avail: u16,
+    next_used: u16,
+    event_idx_enabled: bool,
+    size: u16,
+    ready: bool,
+    desc_table: u64,
+    avail_ring: u64,
+    used_ring: u64,
+}
+
+impl Serialize for Virtqueue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        QueueStateFields::serialize(&self.ring.state(), serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Virtqueue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let state = QueueStateFields::deserialize(deserializer)?;
+        Self::from_state(state).map_err(serde::de::Error::custom)
+    }
+}
