@@ -1,8 +1,9 @@
 //! lockstep's hypervisor. See `docs/architecture.md` for the figure that the modules follow.
 
+pub mod devices;
 pub mod effect;
 pub mod engine;
-pub mod machine {
-    pub mod boot;
-    pub mod layout;
-}
+pub mod host;
+pub mod inputs;
+pub mod machine;
+pub mod session;

@@ -113,7 +113,10 @@ impl<'a> Sweep<'a> {
         }
         self.decoder.decode_out(&mut self.decoded);
         if self.decoded.is_invalid() {
+            // An instruction's address is its end less its length: both change.
+            let next = self.decoded.ip() + 1;
             self.decoded.set_len(1);
+            self.decoded.set_next_ip(next);
             self.decoder
                 .set_position(position + 1)
                 .expect("a position inside the section");
