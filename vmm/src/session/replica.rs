@@ -81,6 +81,7 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
         let at = self.machine.position();
         let time_ns = if self.machine.needs_time(exit) { Some(self.inputs.time(at)?) } else { None };
         self.machine.handle(exit, time_ns)?;
+        self.pass_on_effects()?;
         if digest::is_due(at) {
             let digest = self.machine.periodic_digest()?;
             self.inputs.digest(at, digest)?;
