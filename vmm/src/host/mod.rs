@@ -1,1 +1,16 @@
-//! To come.
+//! Every system call that is not KVM's: taps, the console, clocks, the events file.
+//!
+//! The machine hands out effects as values and takes inputs as values; this is where they meet the
+//! world. Nothing here knows about guests, logs or peers.
+
+pub mod clock;
+pub mod console;
+mod error;
+pub mod events;
+pub mod tap;
+
+pub use clock::{MonotonicClock, unix_time_s};
+pub use console::{Console, ConsoleOutput, RawTerminal, Typed};
+pub use error::HostError;
+pub use events::{Event, EventSink, Role, StampedEvent};
+pub use tap::{MacAddress, Tap, rarp_announcement};
