@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 /// A point in the guest's instruction stream. Ordered lexicographically.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Position {
     /// Architectural exits since boot.
     pub exits: u64,
