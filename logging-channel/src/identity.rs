@@ -87,7 +87,11 @@ impl Identity {
                 format!("digest {}", backup.kernel),
             ),
             ("--initrd", initrd(&self.initrd), initrd(&backup.initrd)),
-            ("devices", list(&self.devices), list(&backup.devices)),
+            (
+                "devices",
+                format!("{:?}", self.devices),
+                format!("{:?}", backup.devices),
+            ),
         ];
         fields
             .into_iter()
@@ -99,8 +103,4 @@ impl Identity {
             })
             .collect()
     }
-}
-
-fn list(devices: &[String]) -> String {
-    format!("[{}]", devices.join(", "))
 }

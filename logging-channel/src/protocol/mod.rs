@@ -1,8 +1,10 @@
 //! The protocol between a primary, its backup and the arbiter, as pure state machines.
 
 mod backup;
+mod claim;
 mod message;
 mod primary;
+mod pulse;
 mod report;
 mod settings;
 

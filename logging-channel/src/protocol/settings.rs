@@ -46,6 +46,22 @@ impl Timing {
             ..defaults
         }
     }
+
+    /// The failure timeout for the peer, milliseconds, rounded up.
+    pub(super) fn failure_timeout_ms(&self) -> u64 {
+        let rounded_up = self.failure_timeout.as_nanos().div_ceil(1_000_000);
+        u64::try_from(rounded_up).unwrap_or(u64::MAX)
+    }
+
+    /// A pair in which one lost heartbeat is a failure could not live.
+    pub(super) fn assert_sound(&self) {
+        assert!(
+            self.failure_timeout > 2 * self.heartbeat_interval,
+            "the failure timeout ({:?}) must exceed two heartbeat intervals ({:?})",
+            self.failure_timeout,
+            self.heartbeat_interval
+        );
+    }
 }
 
 /// How much may be under way. Every queue of the cores is bounded by one of these.
