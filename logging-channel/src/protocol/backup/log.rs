@@ -110,10 +110,6 @@ impl IncomingLog {
         self.unexecuted_bytes
     }
 
-    pub(super) fn kept_outputs(&self) -> usize {
-        self.outputs.len()
-    }
-
     pub(super) fn has_progress_to_tell(&self) -> bool {
         self.executed > self.executed_told
     }
