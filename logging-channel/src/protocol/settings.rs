@@ -78,10 +78,15 @@ pub struct Limits {
     pub batch_bytes: u64,
 }
 
+impl Limits {
+    /// [`Limits::backlog_bytes`] by default.
+    pub const DEFAULT_BACKLOG_BYTES: u64 = 8 << 20;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            backlog_bytes: 8 << 20,
+            backlog_bytes: Self::DEFAULT_BACKLOG_BYTES,
             undelivered_bytes: 32 << 20,
             kept_outputs: 4096,
             batch_bytes: 128 << 10,
