@@ -147,3 +147,19 @@ pub struct Entry {
     /// What happened.
     pub event: Event,
 }
+
+impl Entry {
+    /// What the entry counts for in a queue or a batch, bytes: an upper bound of its encoded size.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        // Sequence number, position, event tag and fixed fields; far below it for most entries.
+        const FIXED_BYTES: u64 = 64;
+        let payload = match &self.event {
+            Event::Frame { bytes } | Event::ConsoleInput { bytes } | Event::Entropy { bytes } => {
+                bytes.len()
+            }
+            _ => 0,
+        };
+        FIXED_BYTES + payload as u64
+    }
+}

@@ -50,3 +50,57 @@ pub struct Mismatch {
     /// The backup's value.
     pub backup: String,
 }
+
+impl Identity {
+    /// Every field in which `self`, the primary's identity, and `backup` differ, in order.
+    #[must_use]
+    pub fn mismatches(&self, backup: &Self) -> Vec<Mismatch> {
+        let initrd = |digest: &Option<Digest>| match digest {
+            Some(digest) => format!("digest {digest}"),
+            None => "none".to_owned(),
+        };
+        let fields = [
+            (
+                "log format version",
+                self.format_version.to_string(),
+                backup.format_version.to_string(),
+            ),
+            ("clock", self.clock.clone(), backup.clock.clone()),
+            (
+                "CPU model",
+                self.cpu_model.clone(),
+                backup.cpu_model.clone(),
+            ),
+            (
+                "--memory",
+                format!("{} bytes", self.memory_bytes),
+                format!("{} bytes", backup.memory_bytes),
+            ),
+            (
+                "--cmdline",
+                format!("\"{}\"", self.command_line),
+                format!("\"{}\"", backup.command_line),
+            ),
+            (
+                "--kernel",
+                format!("digest {}", self.kernel),
+                format!("digest {}", backup.kernel),
+            ),
+            ("--initrd", initrd(&self.initrd), initrd(&backup.initrd)),
+            (
+                "devices",
+                format!("{:?}", self.devices),
+                format!("{:?}", backup.devices),
+            ),
+        ];
+        fields
+            .into_iter()
+            .filter(|(_, primary, backup)| primary != backup)
+            .map(|(field, primary, backup)| Mismatch {
+                field: field.to_owned(),
+                primary,
+                backup,
+            })
+            .collect()
+    }
+}
