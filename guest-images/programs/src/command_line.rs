@@ -1,0 +1,84 @@
+//! What the kernel command line asks the guest to do.
+
+/// One thing to run, as named in `lockstep.run=NAME,NAME…`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// The counter service on port 7000.
+    Counterd,
+    /// The echo service on port 7007.
+    Echod,
+    /// A shell on the console; the guest ends with it.
+    Shell,
+    /// The workload of the twins test; the guest ends with it.
+    SelfTest,
+    /// End at once, for measuring the boot.
+    PowerOff,
+}
+
+/// Without `lockstep.run=`.
+const DEFAULT: [Task; 2] = [Task::Counterd, Task::Echod];
+
+/// The tasks that `command_line` names, in its order, and the names that mean nothing.
+pub fn tasks(command_line: &str) -> (Vec<Task>, Vec<&str>) {
+    let Some(names) = command_line
+        .split_ascii_whitespace()
+        .filter_map(|word| word.strip_prefix("lockstep.run="))
+        .next_back()
+    else {
+        return (DEFAULT.to_vec(), Vec::new());
+    };
+    let mut tasks = Vec::new();
+    let mut unknown = Vec::new();
+    for name in names.split(',').filter(|name| !name.is_empty()) {
+        match task(name) {
+            Some(task) if tasks.contains(&task) => {}
+            Some(task) => tasks.push(task),
+            None => unknown.push(name),
+        }
+    }
+    (tasks, unknown)
+}
+
+fn task(name: &str) -> Option<Task> {
+    Some(match name {
+        "counterd" => Task::Counterd,
+        "echod" => Task::Echod,
+        "sh" => Task::Shell,
+        "selftest" => Task::SelfTest,
+        "poweroff" => Task::PowerOff,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_services_run_by_default() {
+        assert_eq!(tasks("console=ttyS0 quiet\n"), (DEFAULT.to_vec(), vec![]));
+    }
+
+    #[test]
+    fn names_are_taken_in_order_and_once() {
+        let (tasks, unknown) = tasks("quiet lockstep.run=sh,counterd,,sh ip=10.0.0.2");
+        assert_eq!(tasks, [Task::Shell, Task::Counterd]);
+        assert!(unknown.is_empty());
+    }
+
+    #[test]
+    fn unknown_names_are_reported_and_the_others_kept() {
+        assert_eq!(
+            tasks("lockstep.run=echod,nonesuch"),
+            (vec![Task::Echod], vec!["nonesuch"])
+        );
+    }
+
+    #[test]
+    fn the_last_of_two_options_counts() {
+        assert_eq!(
+            tasks("lockstep.run=sh lockstep.run=poweroff").0,
+            [Task::PowerOff]
+        );
+    }
+}

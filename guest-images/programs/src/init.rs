@@ -1,0 +1,130 @@
+//! Process 1: mounts, starts what the kernel command line names, collects dead children.
+//!
+//! ```text
+//! kernel ── /init ── mount ── read /proc/cmdline ─┬─ services ── "lockstep: ready" ── for good
+//!                     "lockstep: init"            ├─ sh, selftest: a child; when it ends ─┐
+//!                                                 └─ poweroff ── "lockstep: bye" ── reboot ┘
+//! ```
+
+use std::ffi::CStr;
+use std::process::{Child, Command};
+
+use crate::command_line::{self, Task};
+use crate::console::say;
+use crate::service::{self, Service};
+
+/// The only shell. The small initramfs is without it.
+const BUSYBOX: &str = "/bin/busybox";
+/// What `lockstep.run=selftest` runs.
+const SELFTEST: &str = "/bin/selftest.sh";
+
+/// Runs as process 1; never returns.
+pub fn run() -> ! {
+    if std::process::id() != 1 {
+        say("init runs as process 1 of the guest only; call this program counterd or echod");
+        std::process::exit(2);
+    }
+    say("init");
+    mount(c"proc", c"/proc");
+    mount(c"sysfs", c"/sys");
+    mount(c"devtmpfs", c"/dev");
+    let text = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let (tasks, unknown) = command_line::tasks(&text);
+    for name in unknown {
+        say(&format!(
+            "lockstep.run={name} is unknown; there are counterd, echod, sh, selftest, poweroff"
+        ));
+    }
+    if tasks.contains(&Task::PowerOff) {
+        power_off();
+    }
+    start_services(&tasks);
+    let foreground = tasks.iter().find_map(|task| foreground(*task));
+    wait(foreground);
+}
+
+/// Mounts a file system of type `kind`. A failure shows in what is missing later, not here.
+fn mount(kind: &CStr, target: &CStr) {
+    // SAFETY: both are strings that outlive the call, and no data is passed.
+    let failed = unsafe {
+        libc::mount(
+            kind.as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            0,
+            std::ptr::null(),
+        )
+    } != 0;
+    if failed {
+        let error = std::io::Error::last_os_error();
+        say(&format!("cannot mount {}: {error}", kind.to_string_lossy()));
+    }
+}
+
+/// Says `ready` once every listener exists: from then on, the kernel queues connections.
+fn start_services(tasks: &[Task]) {
+    let mut listeners = Vec::new();
+    for task in tasks {
+        let service = match task {
+            Task::Counterd => Service::Counter,
+            Task::Echod => Service::Echo,
+            Task::Shell | Task::SelfTest | Task::PowerOff => continue,
+        };
+        match service::listen(service) {
+            Ok(listener) => listeners.push((service, listener)),
+            Err(error) => say(&format!("{service:?} service cannot listen: {error}")),
+        }
+    }
+    say("ready");
+    for (service, listener) in listeners {
+        if let Err(error) = service::spawn(service, listener) {
+            say(&format!("{service:?} service has no thread: {error}"));
+        }
+    }
+}
+
+/// Starts what owns the console, if `task` is that.
+fn foreground(task: Task) -> Option<Child> {
+    let mut command = Command::new(BUSYBOX);
+    match task {
+        // `setsid -c` gives the shell a controlling terminal, so that Ctrl-C works.
+        Task::Shell => command.args(["setsid", "-c", BUSYBOX, "sh"]),
+        Task::SelfTest => command.args(["sh", SELFTEST]),
+        Task::Counterd | Task::Echod | Task::PowerOff => return None,
+    };
+    command
+        .env_clear()
+        .envs([("HOME", "/"), ("PATH", "/bin"), ("TERM", "vt100")]);
+    match command.spawn() {
+        Ok(child) => Some(child),
+        Err(error) => {
+            say(&format!(
+                "cannot start {BUSYBOX}: {error}; this initramfs may be the one without"
+            ));
+            power_off();
+        }
+    }
+}
+
+/// Collects children, orphans too. Ends the guest with `foreground`, if there is one.
+fn wait(foreground: Option<Child>) -> ! {
+    let foreground = foreground.map(|child| child.id().cast_signed());
+    loop {
+        // SAFETY: a null status pointer is allowed.
+        let child = unsafe { libc::wait(std::ptr::null_mut()) };
+        if Some(child) == foreground {
+            power_off();
+        }
+        if child < 0 {
+            std::thread::park();
+        }
+    }
+}
+
+/// Ends the machine: the kernel resets it through the keyboard controller (`reboot=k`).
+fn power_off() -> ! {
+    say("bye");
+    // SAFETY: nothing is left to lose; the file systems are in memory.
+    unsafe { libc::reboot(libc::RB_AUTOBOOT) };
+    panic!("cannot reboot: {}", std::io::Error::last_os_error());
+}
