@@ -7,13 +7,14 @@
 //! - **Locking it.** With `flock`. It belongs to the open file and not to the process, so that two
 //!   handles in one process exclude each other, and it ends with its holder, also by SIGKILL.
 //!   Over NFS Linux turns it into a lock of the whole file at the server (flock(2), "NFS details";
-//!   do not mount with `local_lock`), and cluster file systems such as GFS2 and OCFS2 hold it
-//!   cluster-wide. POSIX `fcntl` locks reach as far, but are lost when the process closes any other
-//!   descriptor of the file.
+//!   do not mount with `local_lock`). A host that lost touch for longer than its lease loses the
+//!   lock, and then gets EIO for what it still writes (leave `nfs.recover_lost_locks` at its 0).
+//!   Cluster file systems such as GFS2 and OCFS2 hold it cluster-wide. POSIX `fcntl` locks reach
+//!   as far, but are lost when the process closes any other descriptor of the file.
 //! - **Reading and writing it.** With O_DIRECT, so that what is read is what is on the shared disk
-//!   and not what this host once cached. A file system that refuses O_DIRECT with EINVAL (some
-//!   versions of tmpfs, some FUSE ones) is used through the page cache, with the same flushes: that is correct
-//!   on one host, and on NFS, whose client drops its cache when it takes the lock.
+//!   and not what this host once cached. A file system that refuses O_DIRECT with EINVAL (tmpfs of
+//!   older kernels, some of FUSE) is used through the page cache, with the same flushes: that is
+//!   correct on one host, and on NFS, whose client drops its cache when it takes the lock.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

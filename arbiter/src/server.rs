@@ -39,8 +39,8 @@ struct Limits {
 
 const LIMITS: Limits = Limits {
     connections: 64,
-    transfer: Duration::from_secs(5),
-    decision: Duration::from_secs(5),
+    transfer: Duration::from_secs(10),
+    decision: Duration::from_secs(10),
 };
 
 /// After `accept` failed for want of descriptors or memory: they come back when connections end.
@@ -52,7 +52,7 @@ const DRAIN_BYTES: u64 = 64 * 1024;
 /// Answers claims on `store` that come in through `listener`, until `shutdown` completes; returns
 /// when the store is at rest. Needs a tokio runtime with I/O and time enabled.
 ///
-/// At most 64 connections are served at once; a request must arrive whole within 5 s.
+/// At most 64 connections are served at once; a request must arrive whole within 10 s.
 ///
 /// # Errors
 ///

@@ -12,6 +12,13 @@ use crate::wire::{ANSWER_BYTES, Answer, Question, Refusal, Reply, Request};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// So that a slow machine is not taken for a slow client.
+const PATIENT: Limits = Limits {
+    transfer: TIMEOUT,
+    decision: TIMEOUT,
+    ..LIMITS
+};
+
 /// A server in this process, and the folder of its state file.
 struct Server {
     address: std::net::SocketAddr,
@@ -65,7 +72,7 @@ fn refusal(answer: &Answer) -> Refusal {
 
 #[tokio::test]
 async fn one_connection_carries_many_requests() {
-    let server = Server::start(LIMITS).await;
+    let server = Server::start(PATIENT).await;
     let mut stream = server.connect().await;
     let identity = Identity::from_bytes([1; 16]);
     for expected_term in 0..10 {
@@ -82,8 +89,12 @@ async fn one_connection_carries_many_requests() {
 
 #[tokio::test]
 async fn a_request_that_does_not_come_is_not_waited_for() {
-    let transfer = Duration::from_millis(20);
-    let server = Server::start(Limits { transfer, ..LIMITS }).await;
+    let transfer = Duration::from_millis(100);
+    let server = Server::start(Limits {
+        transfer,
+        ..PATIENT
+    })
+    .await;
     for sent in [0, 1, 63] {
         let mut stream = server.connect().await;
         stream.write_all(&vec![0; sent]).await.unwrap();
@@ -97,7 +108,7 @@ async fn connections_beyond_the_limit_wait_for_their_turn() {
     let connections = 2;
     let server = Server::start(Limits {
         connections,
-        ..LIMITS
+        ..PATIENT
     })
     .await;
     let (mut first, mut second) = (server.connect().await, server.connect().await);
@@ -120,7 +131,7 @@ async fn connections_beyond_the_limit_wait_for_their_turn() {
 
 #[tokio::test]
 async fn a_spoilt_state_file_is_told_to_the_client_and_found_again_when_whole() {
-    let server = Server::start(LIMITS).await;
+    let server = Server::start(PATIENT).await;
     let path = server.folder.path().join("state");
     let whole = std::fs::read(&path).unwrap();
     let mut stream = server.connect().await;
@@ -138,7 +149,7 @@ async fn a_spoilt_state_file_is_told_to_the_client_and_found_again_when_whole() 
 
 #[tokio::test]
 async fn shutdown_ends_connections_and_returns() {
-    let server = Server::start(LIMITS).await;
+    let server = Server::start(PATIENT).await;
     let mut stream = server.connect().await;
     ask(&mut stream, 1, Question::Read).await;
     server.stop.send(()).unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arbiter::{Address, Arbiter, Identity, Outcome, State};
 use tokio::sync::Barrier;
 
-use crate::processes::{Process, TIMEOUT};
+use crate::processes::{Process, TIMEOUT, claim};
 
 /// A fresh arbiter of one kind.
 struct Backend {
@@ -54,13 +54,6 @@ impl Backend {
 
 fn identity(number: u8) -> Identity {
     Identity::from_bytes([number; 16])
-}
-
-async fn claim(arbiter: &Arbiter, expected_term: u64, claimant: Identity) -> Outcome {
-    arbiter
-        .claim(expected_term, claimant, TIMEOUT)
-        .await
-        .unwrap()
 }
 
 async fn read(arbiter: &Arbiter) -> State {

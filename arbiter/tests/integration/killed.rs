@@ -1,5 +1,8 @@
 //! SIGKILL in the middle of a stream of claims: what was answered stays answered.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use arbiter::{Address, Arbiter, Identity, Outcome, State};
 use tokio::sync::watch;
 
@@ -7,12 +10,14 @@ use crate::processes::{Process, TIMEOUT};
 
 const ROUNDS: u64 = 15;
 
-/// Claims term after term until the arbiter falls silent; tells of each win. Gives the last term won.
+/// Claims term after term until the arbiter is silent for good; tells of each win. Gives the last
+/// term won.
 async fn claim_until_silent(
     arbiter: Arbiter,
     identity: Identity,
     mut term: u64,
     wins: watch::Sender<u64>,
+    killed: Arc<AtomicBool>,
 ) -> u64 {
     loop {
         match arbiter.claim(term, identity, TIMEOUT).await {
@@ -24,7 +29,9 @@ async fn claim_until_silent(
             Ok(lost) => panic!("the only claimant lost: {lost:?}"),
             Err(error) => {
                 assert!(error.is_unreachable(), "{error}");
-                return term;
+                if killed.load(Ordering::SeqCst) {
+                    return term;
+                }
             }
         }
     }
@@ -39,11 +46,14 @@ async fn a_killed_server_keeps_every_term_it_has_answered() {
     for round in 0..ROUNDS {
         let (mut server, address) = Process::server(&path);
         let (wins, mut won) = watch::channel(term);
-        let claims = claim_until_silent(Arbiter::new(address), identity, term, wins);
+        let killed = Arc::new(AtomicBool::new(false));
+        let arbiter = Arbiter::new(address);
+        let claims = claim_until_silent(arbiter, identity, term, wins, Arc::clone(&killed));
         let claims = tokio::spawn(claims);
         let enough = term + 1 + round % 4;
         won.wait_for(|term| *term >= enough).await.unwrap();
         server.kill();
+        killed.store(true, Ordering::SeqCst);
         let answered = claims.await.unwrap();
 
         let (_server, address) = Process::server(&path);
