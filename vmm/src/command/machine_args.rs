@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use vmm::{
-    host::{console::ConsoleChoice, events::EventSink},
-    session::setup::{EngineChoice, MacAddress, MachineConfig},
+    host::{Console, EventSink, RawTerminal, Tap},
+    session::{
+        setup::{EngineChoice, MacAddress, MachineConfig},
+        world::World,
+    },
 };
 
 /// Values of `--engine`.
@@ -57,7 +60,7 @@ pub struct MachineArgs {
     pub mac: Option<MacAddress>,
     /// Where the serial console goes: stdio, none, or a file
     #[arg(long, value_name = "stdio|none|FILE", default_value = "stdio")]
-    pub console: ConsoleChoice,
+    pub console: Console,
     /// Write what happens to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
     pub events: Option<PathBuf>,
@@ -77,10 +80,21 @@ impl MachineArgs {
         }
     }
 
+    /// What the machine meets in the world. Must be called in a tokio runtime.
+    pub fn world(&self) -> anyhow::Result<World> {
+        let tap = self.tap.as_deref().map(Tap::open).transpose()?;
+        Ok(World::new(tap, &self.console)?)
+    }
+
+    /// The terminal in raw mode, if it is the console.
+    pub fn raw_terminal(&self) -> anyhow::Result<Option<RawTerminal<'static>>> {
+        Ok(if self.console == Console::Stdio { RawTerminal::enter()? } else { None })
+    }
+
     /// Where events go.
     pub fn event_sink(&self) -> anyhow::Result<EventSink> {
         Ok(match &self.events {
-            Some(path) => EventSink::to_file(path)?,
+            Some(path) => EventSink::open(path)?,
             None => EventSink::none(),
         })
     }

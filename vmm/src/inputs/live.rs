@@ -144,7 +144,11 @@ impl Live {
     }
 }
 
-fn random_bytes(count: usize) -> Result<Vec<u8>, InputError> {
+/// Random bytes from the host.
+///
+/// # Errors
+/// If the host has none.
+pub fn random_bytes(count: usize) -> Result<Vec<u8>, InputError> {
     let mut bytes = vec![0; count];
     let mut filled = 0;
     while filled < count {

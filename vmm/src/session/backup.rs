@@ -34,7 +34,7 @@ use super::{
     vcpu::VcpuThread,
     world::World,
 };
-use crate::{host::clock::MonotonicClock, inputs::InputError};
+use crate::{host::MonotonicClock, inputs::InputError};
 
 /// A backup of a formed or forming pair.
 struct Session<'a> {
@@ -69,12 +69,12 @@ pub async fn run(
     world: &mut World,
     options: PairOptions,
 ) -> Result<Outcome, SessionError> {
-    let clock = MonotonicClock::default();
+    let clock = MonotonicClock::start();
     let core = Backup::new(prepared.identity().clone(), options.timing, options.limits, clock.now());
     let session = Session {
         core,
         clock,
-        link: Link::new(connection)?,
+        link: Link::to_primary(connection).await?,
         claims: Claims::new(options.arbiter, options.timing.claim_timeout)?,
         reporter: options.reporter,
         feed: LogFeed::new(),
@@ -95,7 +95,10 @@ impl Session<'_> {
             match self.perform_actions()? {
                 Turn::GoOn => {}
                 Turn::GoLive => return self.go_live().await,
-                Turn::Over(outcome) => return Ok(outcome),
+                Turn::Over(outcome) => {
+                    self.link.finish().await;
+                    return Ok(outcome);
+                }
             }
             let event = self.next_event().await?;
             self.core.handle(event, self.clock.now());
@@ -137,6 +140,7 @@ impl Session<'_> {
                 Ok(BackupEvent::Tick)
             }
             Err(ReplicaError::Inputs(InputError::Diverged(divergence))) => {
+                self.reporter.diverged(&divergence);
                 Ok(BackupEvent::Diverged { description: divergence.to_string() })
             }
             Err(error) => Err(error.into()),
@@ -158,9 +162,12 @@ impl Session<'_> {
     fn perform_actions(&mut self) -> Result<Turn, SessionError> {
         while let Some(action) = self.core.poll() {
             match action {
-                BackupAction::Transmit(message) => self.link.send(message),
+                BackupAction::Transmit(message) => self.link.send(&message),
                 BackupAction::SendHeartbeat(heartbeat) => self.link.send_heartbeat(&heartbeat),
-                BackupAction::Start { boot, .. } => self.start(&boot)?,
+                BackupAction::Start { boot, session, .. } => {
+                    self.link.pair(session);
+                    self.start(&boot)?;
+                }
                 BackupAction::Deliver(entries) => self.feed.deliver(entries),
                 BackupAction::Released { through } => self.feed.released(through),
                 BackupAction::Drain => {
@@ -194,7 +201,6 @@ impl Session<'_> {
     /// The term is won. In this order: the network learns where the machine is, what the primary may not have released leaves,
     /// the guest goes on.
     async fn go_live(mut self) -> Result<Outcome, SessionError> {
-        self.link.close();
         if let Some(mac) = self.mac {
             self.world.announce(mac)?;
         }

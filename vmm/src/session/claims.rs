@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arbiter::{Arbiter, ArbiterError, ClaimOutcome, Identity};
+use arbiter::{Arbiter, Identity, Outcome};
 use logging_channel::protocol::ClaimAnswer;
 use tokio::sync::mpsc;
 
@@ -38,12 +38,13 @@ impl Claims {
         let (arbiter, identity, timeout, tell) = (Arc::clone(&self.arbiter), self.identity, self.timeout, self.tell.clone());
         tokio::spawn(async move {
             let answer = match arbiter.claim(expected_term, identity, timeout).await {
-                Ok(ClaimOutcome::Won { term }) => ClaimAnswer::Won { term },
-                Ok(ClaimOutcome::Lost { term, .. }) => ClaimAnswer::Lost { term },
+                Ok(Outcome::Won { term }) => ClaimAnswer::Won { term },
+                Ok(Outcome::Lost { term, .. }) => ClaimAnswer::Lost { term },
                 // Whatever is wrong with the arbiter, nothing is won and nothing lost.
                 Err(_) => ClaimAnswer::Unreachable,
             };
-            drop(tell.try_send(answer));
+            // A full queue has an answer in it already, which is as good.
+            let _ = tell.try_send(answer);
         });
     }
 
@@ -59,14 +60,8 @@ impl Claims {
     pub async fn take_over(&self) -> Result<u64, SessionError> {
         let state = self.arbiter.read(self.timeout).await?;
         match self.arbiter.claim(state.term, self.identity, self.timeout).await? {
-            ClaimOutcome::Won { term } => Ok(term),
-            ClaimOutcome::Lost { term, .. } => Err(SessionError::Contended { term }),
+            Outcome::Won { term } => Ok(term),
+            Outcome::Lost { term, .. } => Err(SessionError::Contended { term }),
         }
-    }
-}
-
-impl From<ArbiterError> for SessionError {
-    fn from(error: ArbiterError) -> Self {
-        Self::Arbiter(error)
     }
 }

@@ -95,6 +95,12 @@ impl LogFeed {
         (contents.replayed, contents.drained)
     }
 
+    /// Whether [`Self::drain`] was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.lock().draining
+    }
+
     /// Waits for the vCPU to have used up all that it was given. Cancel-safe.
     pub async fn wait_progress(&self) {
         self.progress.notified().await;

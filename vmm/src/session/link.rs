@@ -1,4 +1,9 @@
 //! The pair's connection and heartbeats, as one source of what is heard.
+//!
+//! In: messages and heartbeats to send; sending never waits. Out: what the peer says. A connection that fails in any
+//! way is [`Heard::Closed`], once; heartbeats may still come.
+
+use std::time::Duration;
 
 use logging_channel::{
     protocol::{Heartbeat, Message},
@@ -6,6 +11,9 @@ use logging_channel::{
 };
 
 use super::SessionError;
+
+/// How long a peer has for our last words.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What came from the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,14 +28,85 @@ pub enum Heard {
 
 /// A connection to the peer.
 pub struct Link {
-    reader: Option<MessageReader>,
-    writer: MessageWriter,
+    /// `None` once the connection has failed.
+    halves: Option<(MessageReader, MessageWriter)>,
+    told_closed: bool,
     heartbeats: Heartbeats,
 }
 
 impl Link {
-    /// Sends, and never waits: what the peer does not take is queued, within the protocol's own bounds.
-    pub fn send(&mut self, message: Message) {
-        self.writer.send(message);
+    /// A primary's end.
+    ///
+    /// # Errors
+    /// If no port is free for heartbeats.
+    pub async fn to_backup(connection: Connection, session: u64) -> Result<Self, SessionError> {
+        let heartbeats = Heartbeats::connect(connection.local_addr(), connection.peer_addr(), session).await?;
+        Ok(Self { halves: Some(connection.split()), told_closed: false, heartbeats })
+    }
+
+    /// A backup's end.
+    ///
+    /// # Errors
+    /// If the port is taken for heartbeats.
+    pub async fn to_primary(connection: Connection) -> Result<Self, SessionError> {
+        let heartbeats = Heartbeats::bind(connection.local_addr()).await?;
+        Ok(Self { halves: Some(connection.split()), told_closed: false, heartbeats })
+    }
+
+    /// At a backup: heartbeats of this pair count from now on.
+    pub fn pair(&mut self, session: u64) {
+        self.heartbeats.pair(session);
+    }
+
+    /// Sends a message, or keeps it until the peer takes it.
+    pub fn send(&mut self, message: &Message) {
+        if let Some((_, writer)) = &mut self.halves
+            && writer.write(message).is_err()
+        {
+            self.halves = None;
+        }
+    }
+
+    /// Sends a heartbeat, if the network takes it now.
+    pub fn send_heartbeat(&mut self, heartbeat: &Heartbeat) {
+        self.heartbeats.send(heartbeat);
+    }
+
+    /// Waits for what comes next; `read` is false while no messages can be taken. Cancel-safe.
+    pub async fn next(&mut self, read: bool) -> Heard {
+        loop {
+            let Some((reader, writer)) = &mut self.halves else {
+                if !std::mem::replace(&mut self.told_closed, true) {
+                    return Heard::Closed;
+                }
+                return Heard::Heartbeat(hear(&mut self.heartbeats).await);
+            };
+            let failed = tokio::select! {
+                message = reader.next(), if read => match message {
+                    Ok(Some(message)) => return Heard::Message(message),
+                    Ok(None) | Err(_) => true,
+                },
+                heartbeat = hear(&mut self.heartbeats) => return Heard::Heartbeat(heartbeat),
+                flushed = writer.flush(), if writer.has_unsent() => flushed.is_err(),
+            };
+            if failed {
+                self.halves = None;
+            }
+        }
+    }
+
+    /// Sends what waits, our last words, and closes. A peer that does not take them in time does without.
+    pub async fn finish(self) {
+        if let Some((_reader, writer)) = self.halves {
+            drop(tokio::time::timeout(LAST_WORDS_TIMEOUT, writer.finish()).await);
+        }
+    }
+}
+
+/// A heartbeat; a socket that has failed brings none any more.
+async fn hear(heartbeats: &mut Heartbeats) -> Heartbeat {
+    match heartbeats.recv().await {
+        Ok(heartbeat) => heartbeat,
+        Err(_) => std::future::pending().await,
     }
 }

@@ -1,8 +1,117 @@
-//! Sessions.
-pub mod gate;
-pub mod pipe;
+//! Sessions: how a machine, its inputs and the world are put together.
+//!
+//! - [`solo`]: live inputs, outputs at once; with a recorder also `record`.
+//! - [`playback`]: inputs from a log file, no world.
+//! - [`primary`]: live inputs; every entry goes to the backup, every output waits for its acknowledgement.
+//! - [`backup`]: inputs from the channel, outputs suppressed; [`go_live`] replaces `Logged` by `Live`.
+
+pub mod backup;
+pub mod claims;
 pub mod feed;
-pub mod replica;
-pub mod setup;
+pub mod gate;
 pub mod go_live;
+pub mod link;
+pub mod pipe;
+pub mod playback;
+pub mod primary;
+pub mod replica;
+pub mod reports;
+pub mod setup;
+pub mod solo;
 pub mod vcpu;
+pub mod world;
+
+use std::{sync::Arc, time::Duration};
+
+use arbiter::{Arbiter, ArbiterError};
+use logging_channel::{
+    log_file::LogError,
+    protocol::{Limits, Timing},
+    transport::TransportError,
+};
+
+use crate::host::HostError;
+use replica::{Ending, ReplicaError};
+use reports::Reporter;
+use setup::SetupError;
+
+/// What a replica of a pair is given besides its machine.
+pub struct PairOptions {
+    /// Who decides which replica is live.
+    pub arbiter: Arc<Arbiter>,
+    /// How long to wait for what.
+    pub timing: Timing,
+    /// How much may be under way.
+    pub limits: Limits,
+    /// How long a primary looks for its backup.
+    pub connect_timeout: Duration,
+    /// Where the user is told what happens.
+    pub reporter: Reporter,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With the guest's end.
+    Ended(Ending),
+    /// No pair was formed.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// This replica may not go on.
+    Halted {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a session ended other than with its guest.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// See [`SetupError`].
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// See [`ReplicaError`].
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// See [`HostError`].
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// See [`TransportError`].
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// See [`ArbiterError`].
+    #[error(transparent)]
+    Arbiter(#[from] ArbiterError),
+    /// See [`LogError`].
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A log file cannot be used.
+    #[error("Cannot {doing} the log file {path}: {source}", path = path.display())]
+    LogFile {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// Two pairs with the same arbiter state are started at once.
+    #[error("Somebody else took term {term} at the same moment: does another pair use this arbiter state? Give each pair its own")]
+    Contended {
+        /// The arbiter's term now.
+        term: u64,
+    },
+    /// The tap does not work any more.
+    #[error("Cannot {doing} the tap: {source}. Was it deleted?")]
+    Tap {
+        /// What was tried.
+        doing: &'static str,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// The user asked for it on the console.
+    #[error("Quit from the console")]
+    Quit,
+}

@@ -10,13 +10,12 @@
 //! Every decision is the protocol core's ([`Primary`]); this file performs its actions, in order. When the backup is lost and the
 //! term won, the outputs that wait are released and the machine goes on as [`super::solo`] does.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use arbiter::Arbiter;
 use logging_channel::{
     identity::BootChoices,
     protocol::{Primary, PrimaryAction, PrimaryEvent},
-    transport,
+    transport::{self, Connection, TransportError},
 };
 
 use super::{
@@ -26,16 +25,19 @@ use super::{
     link::{Heard, Link},
     pipe::{LogPipe, PipeRecorder},
     reports::Reporter,
+    replica::{Ending, ReplicaError},
     setup::Prepared,
     solo,
     vcpu::VcpuThread,
     world::World,
 };
 use crate::{
-    engine::Engine,
-    host::clock::MonotonicClock,
-    inputs::{Live, live::GuestClock},
+    host::MonotonicClock,
+    inputs::{Live, live::{GuestClock, random_bytes}},
 };
+
+/// From one try to reach the backup to the next.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A primary of a formed or forming pair.
 struct Session<'a> {
@@ -49,7 +51,7 @@ struct Session<'a> {
     world: &'a mut World,
     prepared: Option<(Prepared, BootChoices)>,
     vcpu: Option<VcpuThread>,
-    ending: Option<super::replica::Ending>,
+    ending: Option<Ending>,
 }
 
 /// What a performed action means for the session.
@@ -66,21 +68,22 @@ enum Turn {
 pub async fn run(
     prepared: Prepared,
     boot: BootChoices,
-    address: SocketAddr,
+    address: &str,
     world: &mut World,
     options: PairOptions,
 ) -> Result<Outcome, SessionError> {
-    let clock = MonotonicClock::default();
+    let clock = MonotonicClock::start();
     let reporter = options.reporter;
     reporter.note(&format!("connecting to the backup at {address}"));
-    let connection = transport::connect(address, options.connect_timeout).await?;
-    let mut claims = Claims::new(options.arbiter, options.timing.claim_timeout);
+    let connection = find_backup(address, options.connect_timeout).await?;
+    let claims = Claims::new(options.arbiter, options.timing.claim_timeout)?;
     let term = claims.take_over().await?;
-    let link = Link::new(connection).await?;
+    let session = random_session()?;
+    let link = Link::to_backup(connection, session).await?;
     let core = Primary::new(
         prepared.identity().clone(),
         boot.clone(),
-        options.session,
+        session,
         term,
         options.timing,
         options.limits,
@@ -108,7 +111,10 @@ impl Session<'_> {
             match self.perform_actions()? {
                 Turn::GoOn => {}
                 Turn::RunAlone => return self.run_alone().await,
-                Turn::Over(outcome) => return Ok(outcome),
+                Turn::Over(outcome) => {
+                    self.link.finish().await;
+                    return Ok(outcome);
+                }
             }
             self.pipe.set_room(self.core.has_room());
             let event = self.next_event().await?;
@@ -123,7 +129,7 @@ impl Session<'_> {
             biased;
             () = sleep(wakeup) => Some(PrimaryEvent::Tick),
             () = self.pipe.wait() => None,
-            heard = self.link.next() => Some(match heard {
+            heard = self.link.next(true) => Some(match heard {
                 Heard::Message(message) => PrimaryEvent::Message(message),
                 Heard::Heartbeat(heartbeat) => PrimaryEvent::Heartbeat(heartbeat),
                 Heard::Closed => PrimaryEvent::Disconnected,
@@ -137,7 +143,7 @@ impl Session<'_> {
             }
             received = self.world.receive() => {
                 received?;
-                return Ok(Some(PrimaryEvent::Tick));
+                Some(PrimaryEvent::Tick)
             }
         };
         Ok(event)
@@ -166,7 +172,7 @@ impl Session<'_> {
     fn perform_actions(&mut self) -> Result<Turn, SessionError> {
         while let Some(action) = self.core.poll() {
             match action {
-                PrimaryAction::Transmit(message) => self.link.send(message),
+                PrimaryAction::Transmit(message) => self.link.send(&message),
                 PrimaryAction::SendHeartbeat(heartbeat) => self.link.send_heartbeat(&heartbeat),
                 PrimaryAction::Start => self.start()?,
                 PrimaryAction::Release { through } => self.release(through)?,
@@ -213,7 +219,6 @@ impl Session<'_> {
                 self.reporter.report(&report);
             }
         }
-        self.link.close();
         for effect in self.gate.release_through(u64::MAX) {
             self.world.perform(&effect)?;
         }
@@ -228,14 +233,34 @@ impl Session<'_> {
     }
 }
 
-async fn sleep(wakeup: Option<Duration>) {
+/// Looks for a backup that may not be up yet.
+async fn find_backup(address: &str, timeout: Duration) -> Result<Connection, SessionError> {
+    let give_up_at = tokio::time::Instant::now() + timeout;
+    loop {
+        let left = give_up_at.saturating_duration_since(tokio::time::Instant::now());
+        match transport::connect(address, left.max(RETRY_INTERVAL)).await {
+            Err(TransportError::Connect { .. }) if left > RETRY_INTERVAL => tokio::time::sleep(RETRY_INTERVAL).await,
+            connection => return Ok(connection?),
+        }
+    }
+}
+
+/// A name for the pair that no other has.
+fn random_session() -> Result<u64, SessionError> {
+    let bytes = random_bytes(8).map_err(ReplicaError::from)?;
+    Ok(u64::from_le_bytes(bytes.try_into().expect("eight bytes")))
+}
+
+/// Sleeps until the protocol core wants to be woken.
+pub(super) async fn sleep(wakeup: Option<Duration>) {
     match wakeup {
         Some(wakeup) => tokio::time::sleep(wakeup).await,
         None => std::future::pending().await,
     }
 }
 
-async fn ended(vcpu: &mut Option<VcpuThread>) -> Result<super::replica::Ending, super::replica::ReplicaError> {
+/// Waits for the vCPU thread to stop, if it runs.
+pub(super) async fn ended(vcpu: &mut Option<VcpuThread>) -> Result<Ending, ReplicaError> {
     match vcpu {
         Some(vcpu) => vcpu.ended().await,
         None => std::future::pending().await,

@@ -1,27 +1,31 @@
 //! What the user is told: on stderr in sentences, in `--events` as data.
 
-use std::time::Duration;
-
-use logging_channel::protocol::{Report, Role};
+use logging_channel::protocol::Report;
 
 use crate::{
-    host::events::{Event, EventSink},
+    host::events::{Event, EventSink, Role},
+    inputs::Divergence,
     session::replica::Ending,
 };
 
 /// Tells the user what happens to one replica.
 #[derive(Clone, Debug)]
 pub struct Reporter {
-    name: String,
+    name: &'static str,
     events: EventSink,
 }
 
 impl Reporter {
     /// A reporter for a replica of this role; says which it is.
     #[must_use]
-    pub fn new(role: Option<Role>, events: EventSink) -> Self {
-        let name = role.map_or("alone".to_owned(), |role| role.to_string());
-        events.emit(&Event::Role { role: name.clone() });
+    pub fn new(role: Role, events: EventSink) -> Self {
+        let name = match role {
+            Role::Solo => "alone",
+            Role::Primary => "primary",
+            Role::Backup => "backup",
+            Role::Arbiter => "arbiter",
+        };
+        events.emit(&Event::Role { role });
         Self { name, events }
     }
 
@@ -35,6 +39,12 @@ impl Reporter {
         let Ending { reason, at, digest } = ending;
         self.note(&format!("the guest ended ({reason:?}) at {at}, digest {digest}"));
         self.events.emit(&Event::Ended { reason: format!("{reason:?}"), digest: digest.to_string() });
+    }
+
+    /// The machine does not follow its log.
+    pub fn diverged(&self, divergence: &Divergence) {
+        let Divergence { at, expected, actual } = divergence.clone();
+        self.events.emit(&Event::Divergence { position: at, expected, actual });
     }
 
     /// What the protocol core has to tell.
@@ -57,16 +67,9 @@ fn event(report: &Report) -> Option<Event> {
         Report::ClaimWon { term } => Event::ClaimWon { term: *term },
         Report::ClaimLost { term } => Event::ClaimLost { term: *term },
         Report::Live { term } => Event::Live { term: *term },
-        Report::Diverged { description } => Event::Divergence { description: description.clone() },
         Report::Lag { entries, time } => Event::Lag { entries: *entries, ms: time.as_millis() as u64 },
         Report::Halted { reason } => Event::Halted { reason: reason.clone() },
         Report::Refused { reason, .. } => Event::Halted { reason: reason.clone() },
-        Report::Draining { .. } | Report::Paced { .. } | Report::Finished => return None,
+        Report::Draining { .. } | Report::Paced { .. } | Report::Finished | Report::Diverged { .. } => return None,
     })
-}
-
-/// How long to wait in words, for messages.
-#[must_use]
-pub fn milliseconds(duration: Duration) -> String {
-    format!("{} ms", duration.as_millis())
 }

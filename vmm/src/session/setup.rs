@@ -159,6 +159,12 @@ impl Prepared {
         &self.identity
     }
 
+    /// The network card's address, if there is one.
+    #[must_use]
+    pub fn mac(&self) -> Option<MacAddress> {
+        self.mac
+    }
+
     /// Loads the guest and makes the machine.
     ///
     /// # Errors

@@ -6,28 +6,32 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use tokio::{
-    io::unix::{AsyncFd, TryIoError},
+    io::{Interest, unix::AsyncFd},
     sync::mpsc,
 };
 
+use super::SessionError;
 use crate::{
     effect::Effect,
-    host::{
-        HostError,
-        console::Console,
-        tap::{MAX_FRAME_BYTES, Tap},
-    },
+    host::{Console, ConsoleOutput, HostError, MacAddress, Tap, Typed},
     inputs::inbox::Inbox,
 };
 
 /// Frames that are read from the tap at a time before anything else is looked at.
 const FRAMES_AT_A_TIME: usize = 64;
 
+/// Longest frame that is read from a tap, bytes: anything longer would not fit the guest's card.
+const MAX_FRAME_BYTES: usize = 65_562;
+
+fn tap_failed(doing: &'static str) -> impl Fn(std::io::Error) -> SessionError + Copy {
+    move |source| SessionError::Tap { doing, source }
+}
+
 /// Tap, console and inbox of one replica.
 pub struct World {
     tap: Option<AsyncFd<Tap>>,
-    console: Console,
-    typed: Option<mpsc::Receiver<Vec<u8>>>,
+    console: ConsoleOutput,
+    typed: Option<mpsc::Receiver<Typed>>,
     inbox: Arc<Inbox>,
     connected: bool,
     buffer: Vec<u8>,
@@ -38,9 +42,9 @@ impl World {
     ///
     /// # Errors
     /// If the tap cannot be watched.
-    pub fn new(tap: Option<Tap>, mut console: Console) -> Result<Self, HostError> {
-        let tap = tap.map(AsyncFd::new).transpose().map_err(|source| HostError::Io { doing: "watch the tap", source })?;
-        let typed = console.take_input();
+    pub fn new(tap: Option<Tap>, console: &Console) -> Result<Self, SessionError> {
+        let tap = tap.map(watch).transpose()?;
+        let (console, typed) = (console.open()?, console.input()?);
         Ok(Self { tap, console, typed, inbox: Arc::default(), connected: false, buffer: vec![0; MAX_FRAME_BYTES] })
     }
 
@@ -59,9 +63,9 @@ impl World {
     ///
     /// # Errors
     /// If the tap is gone.
-    pub fn announce(&self, mac: [u8; 6]) -> Result<(), HostError> {
+    pub fn announce(&self, mac: MacAddress) -> Result<(), SessionError> {
         match &self.tap {
-            Some(tap) => tap.get_ref().announce(mac),
+            Some(tap) => tap.get_ref().announce(mac).map_err(tap_failed("send to")),
             None => Ok(()),
         }
     }
@@ -94,8 +98,8 @@ impl World {
     /// Waits for something to arrive and passes it on. Cancel-safe.
     ///
     /// # Errors
-    /// If the tap is gone.
-    pub async fn receive(&mut self) -> Result<(), HostError> {
+    /// If the tap is gone, and [`SessionError::Quit`] if the user asked for it.
+    pub async fn receive(&mut self) -> Result<(), SessionError> {
         let typed = async {
             match &mut self.typed {
                 Some(typed) => typed.recv().await,
@@ -110,10 +114,11 @@ impl World {
         };
         tokio::select! {
             typed = typed => match typed {
-                Some(bytes) if self.connected => {
+                Some(Typed::Bytes(bytes)) if self.connected => {
                     self.inbox.put_console(&bytes);
                 }
-                Some(_) => {}
+                Some(Typed::Bytes(_)) => {}
+                Some(Typed::Quit) => return Err(SessionError::Quit),
                 None => self.typed = None,
             },
             frames = frames => {
@@ -128,9 +133,15 @@ impl World {
     }
 }
 
+fn watch(tap: Tap) -> Result<AsyncFd<Tap>, SessionError> {
+    // SAFETY: a `Tap` owns its file and keeps the same one open for as long as it lives.
+    let watched = unsafe { AsyncFd::register_with_interest(tap, Interest::READABLE) };
+    watched.map_err(|error| tap_failed("watch")(error.into()))
+}
+
 /// Waits for frames and reads a few.
-async fn read_frames(tap: &AsyncFd<Tap>, buffer: &mut [u8]) -> Result<VecDeque<Vec<u8>>, HostError> {
-    let failed = |source| HostError::Io { doing: "receive from the tap", source };
+async fn read_frames(tap: &AsyncFd<Tap>, buffer: &mut [u8]) -> Result<VecDeque<Vec<u8>>, SessionError> {
+    let failed = tap_failed("receive from");
     let mut frames = VecDeque::new();
     while frames.is_empty() {
         let mut ready = tap.readable().await.map_err(failed)?;
@@ -139,7 +150,7 @@ async fn read_frames(tap: &AsyncFd<Tap>, buffer: &mut [u8]) -> Result<VecDeque<V
             match read {
                 Ok(Ok(length)) => frames.push_back(buffer[..length].to_vec()),
                 Ok(Err(error)) => return Err(failed(error)),
-                Err(TryIoError { .. }) => break,
+                Err(_would_block) => break,
             }
         }
     }

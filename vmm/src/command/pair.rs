@@ -1,0 +1,105 @@
+//! `lockstep primary` and `lockstep backup`: the two replicas of a pair.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use arbiter::Arbiter;
+use clap::Args;
+use logging_channel::{
+    protocol::{Limits, Timing},
+    transport,
+};
+use vmm::{
+    host::Role,
+    session::{Outcome, PairOptions, SessionError, backup, primary, reports::Reporter, setup::Prepared},
+};
+
+use super::{block_on, boot_choices, exit_code, machine_args::MachineArgs, unless_quit};
+
+/// What both replicas are told about the pair.
+#[derive(Args)]
+struct PairArgs {
+    /// Who decides which replica is live: file:PATH on a shared disk, or tcp:HOST:PORT
+    #[arg(long, value_name = "ARB")]
+    arbiter: arbiter::Address,
+    /// Suspect a peer that was silent for this long, milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(50..=600_000))]
+    failure_timeout: u64,
+}
+
+/// Options of `lockstep primary`.
+#[derive(Args)]
+pub struct PrimaryArgs {
+    /// Where the backup listens, HOST:PORT
+    #[arg(long, value_name = "ADDR")]
+    backup: String,
+    /// Look for the backup for so long, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    connect_timeout: u64,
+    #[command(flatten)]
+    pair: PairArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// Options of `lockstep backup`.
+#[derive(Args)]
+pub struct BackupArgs {
+    /// Wait for the primary on this address, HOST:PORT (TCP, and UDP for heartbeats)
+    #[arg(long, value_name = "ADDR")]
+    listen: String,
+    #[command(flatten)]
+    pair: PairArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+impl PairArgs {
+    fn options(&self, reporter: Reporter, connect_timeout: Duration) -> PairOptions {
+        PairOptions {
+            arbiter: Arc::new(Arbiter::new(self.arbiter.clone())),
+            timing: Timing::with_failure_timeout(Duration::from_millis(self.failure_timeout)),
+            limits: Limits::default(),
+            connect_timeout,
+            reporter,
+        }
+    }
+}
+
+/// Runs a machine with a backup.
+pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
+    let reporter = Reporter::new(Role::Primary, args.machine.event_sink()?);
+    let prepared = Prepared::new(&args.machine.config())?;
+    let boot = boot_choices()?;
+    let _raw = args.machine.raw_terminal()?;
+    let options = args.pair.options(reporter.clone(), Duration::from_secs(args.connect_timeout));
+    block_on(async {
+        let mut world = args.machine.world()?;
+        finish(&reporter, primary::run(prepared, boot, &args.backup, &mut world, options).await)
+    })
+}
+
+/// Waits for a primary and is its backup.
+pub fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
+    let reporter = Reporter::new(Role::Backup, args.machine.event_sink()?);
+    let prepared = Prepared::new(&args.machine.config())?;
+    let _raw = args.machine.raw_terminal()?;
+    let options = args.pair.options(reporter.clone(), Duration::ZERO);
+    block_on(async {
+        let mut world = args.machine.world()?;
+        let listener = transport::listen(&args.listen).await?;
+        reporter.note(&format!("waiting for the primary on {}", listener.local_addr()));
+        let connection = listener.accept().await?;
+        // One primary: whoever comes later is refused by the system.
+        drop(listener);
+        finish(&reporter, backup::run(prepared, connection, &mut world, options).await)
+    })
+}
+
+/// Every outcome but the guest's end has been told by the protocol's reports.
+fn finish(reporter: &Reporter, result: Result<Outcome, SessionError>) -> anyhow::Result<ExitCode> {
+    let Some(outcome) = unless_quit(result)? else { return Ok(ExitCode::SUCCESS) };
+    if let Outcome::Ended(ending) = &outcome {
+        reporter.ended(ending);
+    }
+    Ok(exit_code(&outcome))
+}

@@ -1,0 +1,32 @@
+//! `lockstep run`: a machine alone.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use vmm::{
+    host::Role,
+    session::{reports::Reporter, setup::Prepared, solo},
+};
+
+use super::{block_on, boot_choices, machine_args::MachineArgs, unless_quit};
+
+/// Options of `lockstep run`.
+#[derive(Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+/// Runs the machine to its guest's end.
+pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let reporter = Reporter::new(Role::Solo, args.machine.event_sink()?);
+    let machine = Prepared::new(&args.machine.config())?.boot(&boot_choices()?)?;
+    let _raw = args.machine.raw_terminal()?;
+    block_on(async {
+        let mut world = args.machine.world()?;
+        if let Some(ending) = unless_quit(solo::run(machine, &mut world, None, None).await)? {
+            reporter.ended(&ending);
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
