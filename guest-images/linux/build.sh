@@ -6,7 +6,7 @@
 #     INITRD=PATH         uncompressed cpio: init with both services, no shell
 #     INITRD_SHELL=PATH   the same and busybox, for lockstep.run=sh and lockstep.run=selftest
 #     SYSTEM_MAP=PATH     the kernel's symbols
-#     CMDLINE=TEXT        recommended kernel command line, without ip=
+#     CMDLINE=TEXT        recommended kernel command line, without ip= and virtio_mmio.device=
 set -euo pipefail
 
 here=$(dirname "$(readlink -f "$0")")

@@ -26,7 +26,6 @@ pub fn run() -> ! {
     }
     say("init");
     mount(c"proc", c"/proc");
-    mount(c"sysfs", c"/sys");
     mount(c"devtmpfs", c"/dev");
     let text = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let (tasks, unknown) = command_line::tasks(&text);
