@@ -1,0 +1,20 @@
+//! The machine under a guest: boot, interrupts, ports and devices.
+//!
+//! One processor, and no code runs beside a guest's own but interrupt entry points in assembly,
+//! which touch nothing but their counters. So each device is owned by whoever took it.
+
+mod boot;
+pub mod clock;
+mod descriptors;
+pub mod exceptions;
+mod global;
+pub mod interrupts;
+mod paging;
+pub mod pit;
+pub mod port;
+pub mod serial;
+pub mod user;
+pub mod virtio;
+
+pub use boot::reset;
+pub use global::Global;

@@ -1,0 +1,328 @@
+//! One connection: what a received segment does to it.
+
+use super::SEGMENT_MAX;
+use super::buffer::SendBuffer;
+use super::output::Headers;
+use super::segment::{Segment, flag};
+use super::sequence::Sequence;
+use crate::net::service::{Counter, PartialLine};
+use crate::net::{Address, Mac, Ticks};
+
+/// Ticks until the first retransmission: 200 ms.
+pub const TIMEOUT: Ticks = 20;
+/// No timeout doubles further than this many times: 6.4 s.
+const DOUBLINGS: u32 = 5;
+/// Retransmissions without an answer after which a peer is given up: about 70 s.
+const ATTEMPTS: u32 = 15;
+/// Ditto for a connection that is not established yet: about 12 s.
+const SYN_ATTEMPTS: u32 = 5;
+/// Longest answer per byte of request, as a shift: `incr` and its newline bring 20 bytes at most.
+const ANSWER_SHIFT: u32 = 2;
+/// Room for the answer to a line whose beginning was consumed before.
+const ANSWER_MAX: u32 = 32;
+
+/// Where a connection stands: see the figure in the module above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not in use.
+    Free,
+    /// Our SYN is on its way.
+    SynReceived,
+    /// Both directions are open.
+    Established,
+    /// The peer has sent its FIN; ours follows the data.
+    Closing,
+}
+
+/// A connection, or room for one.
+pub struct Connection {
+    pub(super) state: State,
+    /// The peer's address and port in one number, see [`peer`].
+    pub(super) peer: u64,
+    pub(super) headers: Headers,
+    pub(super) segment_max: u16,
+    /// When a segment last came.
+    pub(super) heard: Ticks,
+
+    /// Number of our SYN.
+    pub(super) send_start: Sequence,
+    /// Oldest number that is not acknowledged.
+    pub(super) send_unacked: Sequence,
+    /// Next number to send; back at `send_unacked` for a retransmission.
+    pub(super) send_next: Sequence,
+    /// Behind the last number ever sent.
+    pub(super) send_max: Sequence,
+    pub(super) send_window: u32,
+    /// Numbers of the segment that set `send_window`.
+    window_sequence: Sequence,
+    window_ack: Sequence,
+
+    /// Next number to consume.
+    pub(super) receive_next: Sequence,
+    /// Behind the last number we have declared ourselves ready for.
+    pub(super) receive_edge: Sequence,
+    line: PartialLine,
+    pub(super) buffer: SendBuffer,
+
+    /// A segment is owed, if only for its acknowledgement number.
+    pub(super) ack_now: bool,
+    /// The timer has run out: send something even into a closed window.
+    pub(super) probe: bool,
+    pub(super) deadline: Option<Ticks>,
+    pub(super) attempts: u32,
+}
+
+/// A peer's address and port in one number; not 0, which is nobody's.
+#[inline(always)]
+pub fn peer(address: Address, port: u16) -> u64 {
+    1 << 48 | u64::from(u32::from_ne_bytes(address)) << 16 | u64::from(port)
+}
+
+impl Connection {
+    /// Room for a connection.
+    pub const fn new() -> Self {
+        let zero = Sequence(0);
+        Self {
+            state: State::Free,
+            peer: 0,
+            headers: Headers::NONE,
+            segment_max: 0,
+            heard: 0,
+            send_start: zero,
+            send_unacked: zero,
+            send_next: zero,
+            send_max: zero,
+            send_window: 0,
+            window_sequence: zero,
+            window_ack: zero,
+            receive_next: zero,
+            receive_edge: zero,
+            line: PartialLine::NONE,
+            buffer: SendBuffer::new(),
+            ack_now: false,
+            probe: false,
+            deadline: None,
+            attempts: 0,
+        }
+    }
+
+    /// Answers a SYN: numbers start at `start`.
+    pub fn open(&mut self, syn: &Segment, mac: Mac, address: Address, start: Sequence, now: Ticks) {
+        self.state = State::SynReceived;
+        self.peer = peer(syn.address, syn.port);
+        self.headers = Headers::new(syn, mac, address);
+        self.segment_max = syn.segment_max();
+        self.heard = now;
+        self.send_start = start;
+        self.send_unacked = start;
+        self.send_next = start;
+        self.send_max = start;
+        self.send_window = syn.window.into();
+        self.window_sequence = syn.sequence;
+        self.window_ack = start;
+        self.receive_next = syn.sequence + 1;
+        self.receive_edge = self.receive_next;
+        self.line = PartialLine::NONE;
+        self.buffer.clear();
+        self.ack_now = false;
+        self.probe = false;
+        self.deadline = None;
+        self.attempts = 0;
+    }
+
+    /// Gives the connection up.
+    pub fn free(&mut self) {
+        self.state = State::Free;
+        self.peer = 0;
+        self.buffer.clear();
+        self.deadline = None;
+    }
+
+    /// Takes in a segment of this connection. False: it calls for a reset.
+    #[inline(always)]
+    pub fn receive(&mut self, segment: &Segment, counter: &mut Counter, now: Ticks) -> bool {
+        self.heard = now;
+        if segment.flags & (flag::SYN | flag::RST | flag::ACK) != flag::ACK {
+            self.receive_control(segment);
+            return true;
+        }
+        if !self.receive_ack(segment, now) {
+            return self.state != State::SynReceived;
+        }
+        let (data, fin) = self.in_order(segment);
+        if !data.is_empty() {
+            counter.consume(&mut self.line, data, &mut self.buffer);
+            self.receive_next += data.len() as u32;
+            self.ack_now = true;
+        }
+        if fin {
+            self.receive_next += 1;
+            self.state = State::Closing;
+            self.ack_now = true;
+        }
+        true
+    }
+
+    /// Segments with SYN or RST, or without ACK (RFC 9293 §3.10.7.4, RFC 5961 §3 and §4).
+    #[cold]
+    fn receive_control(&mut self, segment: &Segment) {
+        if segment.flags & flag::RST != 0 {
+            if segment.sequence == self.receive_next {
+                self.free();
+            } else {
+                // Anyone may have guessed it. A peer that meant it sends another one on our ACK.
+                let room = self.receive_edge - self.receive_next;
+                self.ack_now |= segment.sequence - self.receive_next < room;
+            }
+        } else if segment.flags & flag::SYN != 0 {
+            match self.state {
+                // Our SYN+ACK was lost.
+                State::SynReceived if segment.sequence + 1 == self.receive_next => {
+                    self.send_next = self.send_start
+                }
+                // The peer has begun anew; its next SYN finds the way free.
+                State::SynReceived => self.free(),
+                // The peer knows nothing of the connection, or someone guessed. It resets on our ACK.
+                _ => self.ack_now = true,
+            }
+        }
+    }
+
+    /// Takes in the acknowledgement and the window. False: the number is impossible.
+    #[inline(always)]
+    fn receive_ack(&mut self, segment: &Segment, now: Ticks) -> bool {
+        let acked = segment.ack - self.send_unacked;
+        if acked > self.send_max - self.send_unacked {
+            // An old one tells nothing, one of something never sent is answered with the truth.
+            let is_old = segment.ack.is_before(self.send_unacked);
+            self.ack_now |= !is_old;
+            return is_old && self.state != State::SynReceived;
+        }
+        if acked > 0 {
+            self.acknowledged(segment.ack, now);
+            if self.state == State::Free {
+                return false;
+            }
+        } else if self.state == State::SynReceived {
+            return false;
+        }
+        self.update_window(segment);
+        true
+    }
+
+    /// Everything before `ack` has arrived.
+    #[inline(always)]
+    fn acknowledged(&mut self, ack: Sequence, now: Ticks) {
+        self.send_unacked = ack;
+        if self.send_next.is_before(ack) {
+            self.send_next = ack;
+        }
+        self.attempts = 0;
+        self.deadline = (ack != self.send_max).then(|| now.wrapping_add(TIMEOUT));
+        if self.state == State::SynReceived {
+            self.state = State::Established;
+        }
+        let offset = ack - (self.send_start + 1);
+        if self.state == State::Closing && offset == self.buffer.end().wrapping_add(1) {
+            self.free();
+            return;
+        }
+        self.buffer.release(offset);
+        // Tell a peer that we kept waiting when a segment's worth of room is back.
+        let room = self.receive_edge - self.receive_next;
+        self.ack_now |= room < SEGMENT_MAX.into() && self.room() >= room + u32::from(SEGMENT_MAX);
+    }
+
+    /// RFC 9293 §3.10.7.4: only a segment no older than the last that did may set the window.
+    #[inline(always)]
+    fn update_window(&mut self, segment: &Segment) {
+        let newer = self.window_sequence.is_before(segment.sequence)
+            || self.window_sequence == segment.sequence && !segment.ack.is_before(self.window_ack);
+        if !newer {
+            return;
+        }
+        if self.send_window == 0 {
+            // The peer answers our probes: it is there. What they carried it did not take.
+            self.attempts = 0;
+            if segment.window > 0 {
+                self.send_next = self.send_unacked;
+            }
+        }
+        self.send_window = segment.window.into();
+        self.window_sequence = segment.sequence;
+        self.window_ack = segment.ack;
+    }
+
+    /// The part of a segment that comes next, and whether its FIN does. Anything else is answered
+    /// with what we have: a duplicate, since its acknowledgement may be lost; a segment behind a
+    /// gap, since that makes the peer fill it.
+    #[inline(always)]
+    fn in_order<'a>(&mut self, segment: &Segment<'a>) -> (&'a [u8], bool) {
+        let fin = segment.flags & flag::FIN != 0;
+        let behind = segment.sequence.behind(self.receive_next);
+        let mut data = segment.data;
+        if behind != 0 {
+            self.ack_now = true;
+            match usize::try_from(behind)
+                .ok()
+                .and_then(|seen| data.get(seen..))
+            {
+                Some(rest) => data = rest,
+                None => return (&[], false),
+            }
+        }
+        if self.state == State::Closing {
+            self.ack_now |= segment.length() > 0;
+            return (&[], false);
+        }
+        let room = (self.receive_edge - self.receive_next) as usize;
+        if data.len() > room {
+            self.ack_now = true;
+            return (&data[..room], false);
+        }
+        (data, fin)
+    }
+
+    /// Bytes of requests whose answers are sure to fit.
+    #[inline(always)]
+    pub(super) const fn room(&self) -> u32 {
+        self.buffer.free().saturating_sub(ANSWER_MAX) >> ANSWER_SHIFT
+    }
+
+    /// Whether there is data that was never sent.
+    #[inline(always)]
+    pub fn has_unsent(&self) -> bool {
+        (self.send_next - (self.send_start + 1)).wrapping_sub(self.buffer.end()) as i32 <= -1
+    }
+
+    /// What time brings: a retransmission from the oldest number on, or the end.
+    pub fn tick(&mut self, now: Ticks) {
+        let Some(deadline) = self.deadline else {
+            return;
+        };
+        if (now.wrapping_sub(deadline) as i32) < 0 {
+            return;
+        }
+        self.attempts += 1;
+        let limit = if self.state == State::SynReceived {
+            SYN_ATTEMPTS
+        } else {
+            ATTEMPTS
+        };
+        if self.attempts > limit {
+            self.free();
+            return;
+        }
+        self.send_next = self.send_unacked;
+        self.probe = true;
+        self.deadline = None;
+    }
+
+    /// Starts the timer, unless it runs.
+    #[inline(always)]
+    pub(super) fn arm(&mut self, now: Ticks) {
+        if self.deadline.is_none() {
+            self.deadline = Some(now.wrapping_add(TIMEOUT << self.attempts.min(DOUBLINGS)));
+        }
+    }
+}
