@@ -5,6 +5,14 @@ use logging_channel::protocol::Role;
 use crate::random::Random;
 use crate::world::Micros;
 
+/// What does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    Everything,
+    /// Only the connection stalls; datagrams pass.
+    Connection,
+}
+
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// SIGKILL: the system closes its sockets after what they hold.
@@ -15,8 +23,11 @@ pub enum Fault {
     Stop(Role),
     /// The connection loses its tail and closes, at both ends or at one.
     CutConnection { at_primary: bool, at_backup: bool },
-    /// Nothing passes from these senders.
-    Partition { primary: bool, backup: bool },
+    /// What these senders send does not pass until it is over.
+    Partition {
+        primary: Option<Blocked>,
+        backup: Option<Blocked>,
+    },
     /// The replica reaches neither its peer nor the arbiter.
     Isolate(Role),
     /// The arbiter is killed and started again.
@@ -83,9 +94,17 @@ fn fault(random: &mut Random) -> Fault {
         7 | 8 => {
             let both = random.percent(50);
             let primary = random.percent(50);
+            let mut blocked = || {
+                let connection = random.percent(40);
+                if connection {
+                    Blocked::Connection
+                } else {
+                    Blocked::Everything
+                }
+            };
             Fault::Partition {
-                primary: both || primary,
-                backup: both || !primary,
+                primary: (both || primary).then(|| blocked()),
+                backup: (both || !primary).then(|| blocked()),
             }
         }
         9 => Fault::Isolate(role),

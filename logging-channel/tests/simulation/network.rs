@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use logging_channel::protocol::{Heartbeat, Message, Role};
 
+use crate::faults::Blocked;
 use crate::random::Random;
 use crate::world::Micros;
 
@@ -21,7 +22,7 @@ struct Link {
     in_transit: VecDeque<Segment>,
     last_arrival: Micros,
     closed: bool,
-    blocked: bool,
+    blocked: Option<Blocked>,
 }
 
 pub struct Network {
@@ -80,7 +81,7 @@ impl Network {
     /// What `from` has sent and arrives now, if nothing is in its way.
     pub fn arrive(&mut self, from: Role) -> Option<Segment> {
         let link = &mut self.links[index(from)];
-        if link.blocked {
+        if link.blocked.is_some() {
             return None;
         }
         link.in_transit.pop_front()
@@ -94,8 +95,7 @@ impl Network {
         now: Micros,
         random: &mut Random,
     ) -> Vec<Micros> {
-        if self.udp_blackout || self.links[index(from)].blocked || random.percent(self.loss_percent)
-        {
+        if self.udp_blackout || self.blocks_datagrams(from) || random.percent(self.loss_percent) {
             return vec![];
         }
         let copies = 1 + u64::from(random.percent(self.repeat_percent));
@@ -107,18 +107,18 @@ impl Network {
         (0..copies).map(|_| arrival()).collect()
     }
 
-    pub fn is_blocked(&self, from: Role) -> bool {
-        self.links[index(from)].blocked
+    pub fn blocks_datagrams(&self, from: Role) -> bool {
+        self.links[index(from)].blocked == Some(Blocked::Everything)
     }
 
-    pub fn block(&mut self, from: Role) {
-        self.links[index(from)].blocked = true;
+    pub fn block(&mut self, from: Role, blocked: Blocked) {
+        self.links[index(from)].blocked = Some(blocked);
     }
 
     /// Gives how many segments arrive now that were held.
     pub fn heal(&mut self, from: Role) -> usize {
         let link = &mut self.links[index(from)];
-        link.blocked = false;
+        link.blocked = None;
         link.in_transit.len()
     }
 

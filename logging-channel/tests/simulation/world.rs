@@ -16,7 +16,7 @@ use logging_channel::{Digest, Entry};
 use crate::arbiter::Arbiter;
 use crate::backup::BackupProcess;
 use crate::checker::{Checked, Checker};
-use crate::faults::{self, Fault, Plan};
+use crate::faults::{self, Blocked, Fault, Plan};
 use crate::network::{Network, Segment};
 use crate::primary::{Mode, PrimaryProcess};
 use crate::process::{Condition, Input, Process};
@@ -32,6 +32,8 @@ const SETTLED: Micros = END - 400_000;
 /// The pair's term.
 pub const TERM: u64 = 7;
 const SESSION: u64 = 99;
+/// Many times what any run takes.
+const MAX_EVENTS: u64 = 1_000_000;
 
 /// A mistake in a session, for the checker to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,6 +220,9 @@ impl World {
             && at <= END
         {
             events += 1;
+            if events > MAX_EVENTS {
+                return Err(format!("livelock at {at} µs"));
+            }
             self.now = at;
             self.happen(happening)?;
             self.checker.after_step()?;
@@ -245,7 +250,7 @@ impl World {
                 self.pump(from.peer())
             }
             Happening::Datagram { from, heartbeat } => {
-                if self.network.is_blocked(from) {
+                if self.network.blocks_datagrams(from) {
                     return Ok(());
                 }
                 self.process(from.peer()).take_datagram(heartbeat);
@@ -442,14 +447,14 @@ impl World {
             } => self.cut(at_primary, at_backup),
             Fault::Partition { primary, backup } => {
                 for (role, blocked) in [(Role::Primary, primary), (Role::Backup, backup)] {
-                    if blocked {
-                        self.network.block(role);
+                    if let Some(blocked) = blocked {
+                        self.network.block(role, blocked);
                     }
                 }
             }
             Fault::Isolate(role) => {
-                self.network.block(Role::Primary);
-                self.network.block(Role::Backup);
+                self.network.block(Role::Primary, Blocked::Everything);
+                self.network.block(Role::Backup, Blocked::Everything);
                 self.arbiter_far[usize::from(role == Role::Backup)] = true;
             }
             Fault::ArbiterDown => self.arbiter_down = true,
