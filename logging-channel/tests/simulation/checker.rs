@@ -1,0 +1,170 @@
+//! What must hold, whatever fails, whenever (DESIGN 7). The checker sees what the replicas *do*,
+//! never what they believe.
+
+use std::collections::BTreeMap;
+
+use logging_channel::protocol::Role;
+use logging_channel::{Digest, Entry, Event};
+
+/// A broken invariant, in words.
+pub type Violation = String;
+pub type Checked = Result<(), Violation>;
+
+#[derive(Default)]
+pub struct Checker {
+    /// The primary's state after each entry; the entry `n` is at `n - 1`.
+    primary_states: Vec<u64>,
+    /// Output entries of each replica's history.
+    primary_outputs: BTreeMap<u64, Digest>,
+    backup_outputs: BTreeMap<u64, Digest>,
+    backup_received: u64,
+    backup_replayed: u64,
+    /// What the outside world has seen.
+    world: BTreeMap<u64, Digest>,
+    /// Terms the arbiter gave away.
+    granted: BTreeMap<u64, Role>,
+    /// Terms in which a replica runs alone.
+    live: BTreeMap<u64, Role>,
+    /// The network itself closed the connection: then the backup may give up a primary that does
+    /// not know it yet, and whose last outputs, all acknowledged, overlap with the backup's.
+    pub network_cut: bool,
+    pub outputs: u64,
+    pub repeated: u64,
+}
+
+impl Checker {
+    pub fn primary_appended(&mut self, entry: &Entry, state: u64) {
+        self.primary_states.push(state);
+        if let Event::Output { digest, .. } = entry.event {
+            self.primary_outputs.insert(entry.seq, digest);
+        }
+    }
+
+    /// The session of the backup holds everything up to `seq` for replay.
+    pub fn backup_received(&mut self, seq: u64) {
+        self.backup_received = seq;
+    }
+
+    /// (c) The backup's state is always a prefix of the primary's.
+    pub fn backup_replayed(&mut self, entry: &Entry, state: u64) -> Checked {
+        let seq = entry.seq;
+        let expected = seq.checked_sub(1).and_then(|index| {
+            let index = usize::try_from(index).ok()?;
+            self.primary_states.get(index).copied()
+        });
+        if expected != Some(state) {
+            return Err(format!(
+                "(c) backup's state after entry {seq} is not the primary's"
+            ));
+        }
+        self.backup_replayed = seq;
+        self.backup_outputs_add(entry);
+        Ok(())
+    }
+
+    /// The live backup records entries of its own.
+    pub fn backup_appended(&mut self, entry: &Entry) {
+        self.backup_outputs_add(entry);
+    }
+
+    fn backup_outputs_add(&mut self, entry: &Entry) {
+        if let Event::Output { digest, .. } = entry.event {
+            self.backup_outputs.insert(entry.seq, digest);
+        }
+    }
+
+    pub fn granted(&mut self, term: u64, role: Role) -> Checked {
+        match self.granted.insert(term, role) {
+            Some(other) if other != role => {
+                Err(format!("(b) the arbiter gave term {term} to both replicas"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// (b) Never two live replicas in one term, and none that did not win its term.
+    pub fn live(&mut self, role: Role, term: u64) -> Checked {
+        if self.granted.get(&term) != Some(&role) {
+            return Err(format!(
+                "(b) {role} goes live in term {term}, which it has not won"
+            ));
+        }
+        self.live.insert(term, role);
+        if self.live.values().any(|&other| other != role) {
+            return Err(format!("(b) both replicas went live: {:?}", self.live));
+        }
+        Ok(())
+    }
+
+    /// After a replica went live and released what it kept: (d) nothing that its history contains is
+    /// lost, and nothing that the world has seen is missing from its history.
+    pub fn survives(&self, role: Role) -> Checked {
+        let history = self.history(role);
+        for (seq, digest) in &self.world {
+            if history.get(seq) != Some(digest) {
+                return Err(format!(
+                    "(d) output {seq} was seen, but live {role} has another past"
+                ));
+            }
+        }
+        self.nothing_lost(role, u64::MAX)
+    }
+
+    /// (d) Every output of `role`'s history up to `through` was seen.
+    pub fn nothing_lost(&self, role: Role, through: u64) -> Checked {
+        for seq in self.history(role).range(..=through).map(|(seq, _)| seq) {
+            if !self.world.contains_key(seq) {
+                return Err(format!("(d) output {seq} of {role} is lost"));
+            }
+        }
+        Ok(())
+    }
+
+    /// `role`, which is `alone` or not, lets an output into the world.
+    pub fn output(&mut self, role: Role, alone: bool, seq: u64, digest: Digest) -> Checked {
+        if !alone && seq > self.backup_received {
+            return Err(format!(
+                "(a) output {seq} is released, but the backup has only {} entries",
+                self.backup_received
+            ));
+        }
+        let other_is_live = self.live.values().any(|&live| live != role);
+        if other_is_live && (alone || !self.network_cut) {
+            return Err(format!(
+                "(b) {role} releases output {seq} while the other replica is live"
+            ));
+        }
+        if self.history(role).get(&seq) != Some(&digest) {
+            return Err(format!("(d) output {seq} is not of {role}'s history"));
+        }
+        self.outputs += 1;
+        match self.world.insert(seq, digest) {
+            Some(before) if before != digest => {
+                Err(format!("(d) output {seq} contradicts what was seen"))
+            }
+            Some(_) => {
+                self.repeated += 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What holds between any two steps.
+    pub fn after_step(&self) -> Checked {
+        if self.backup_replayed > self.backup_received {
+            return Err("(c) the backup replayed what it never received".to_owned());
+        }
+        if self.backup_received > self.primary_states.len() as u64 {
+            return Err("(c) the backup received what was never recorded".to_owned());
+        }
+        Ok(())
+    }
+
+    fn history(&self, role: Role) -> &BTreeMap<u64, Digest> {
+        match role {
+            Role::Primary => &self.primary_outputs,
+            Role::Backup => &self.backup_outputs,
+        }
+    }
+}

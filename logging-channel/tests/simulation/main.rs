@@ -1,0 +1,179 @@
+//! A seeded simulation of primary, backup and arbiter over a network that delays, drops,
+//! duplicates, cuts and heals. After every step the four invariants of DESIGN 7 are checked.
+//!
+//! `LOCKSTEP_SEEDS=100000` runs that many seeds; `LOCKSTEP_SEED=4711` reruns one and prints what
+//! happens in it.
+
+mod arbiter;
+mod backup;
+mod checker;
+mod faults;
+mod guest;
+mod network;
+mod primary;
+mod process;
+mod random;
+mod world;
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use primary::Mode;
+use world::{Bug, Outcome, World};
+
+const SEEDS: u64 = 10_000;
+
+fn from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+/// Runs one seed. A panic of a core is a violation too.
+fn run(seed: u64, bug: Option<Bug>, verbose: bool) -> Result<Outcome, String> {
+    let world = AssertUnwindSafe(|| World::new(seed, bug, verbose).run());
+    catch_unwind(world).unwrap_or_else(|_| Err("a core panicked, see above".to_owned()))
+}
+
+#[derive(Default)]
+struct Statistics {
+    runs: u64,
+    events: u64,
+    outputs: u64,
+    repeated: u64,
+    paired: u64,
+    finished: u64,
+    alone: u64,
+    taken_over: u64,
+}
+
+impl Statistics {
+    fn add(&mut self, outcome: &Outcome) {
+        self.runs += 1;
+        self.events += outcome.events;
+        self.outputs += outcome.outputs;
+        self.repeated += outcome.repeated;
+        self.paired += u64::from(outcome.primary == Some(Mode::Paired));
+        self.finished += u64::from(outcome.finished);
+        self.alone += u64::from(outcome.primary == Some(Mode::Live));
+        self.taken_over += u64::from(outcome.backup == Some(Mode::Live));
+    }
+
+    fn merge(mut self, other: &Self) -> Self {
+        self.runs += other.runs;
+        self.events += other.events;
+        self.outputs += other.outputs;
+        self.repeated += other.repeated;
+        self.paired += other.paired;
+        self.finished += other.finished;
+        self.alone += other.alone;
+        self.taken_over += other.taken_over;
+        self
+    }
+}
+
+fn run_all(seeds: Range<u64>) -> Statistics {
+    let mut statistics = Statistics::default();
+    for seed in seeds {
+        match run(seed, None, false) {
+            Ok(outcome) => statistics.add(&outcome),
+            Err(violation) => panic!(
+                "seed {seed}: {violation}\nrerun with:  LOCKSTEP_SEED={seed} \
+                 cargo test -p logging-channel --test simulation invariants -- --nocapture"
+            ),
+        }
+    }
+    statistics
+}
+
+#[test]
+fn invariants_hold_whatever_fails() {
+    if let Some(seed) = from_environment("LOCKSTEP_SEED") {
+        let outcome = run(seed, None, true);
+        let violation = outcome.err();
+        assert_eq!(violation, None, "seed {seed}");
+        return;
+    }
+    let seeds = from_environment("LOCKSTEP_SEEDS").unwrap_or(SEEDS);
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let share = seeds.div_ceil(threads);
+    let statistics = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|n| scope.spawn(move || run_all(n * share..((n + 1) * share).min(seeds))))
+            .collect();
+        let results = workers.into_iter().map(|worker| worker.join());
+        results.fold(Statistics::default(), |sum, result| match result {
+            Ok(statistics) => sum.merge(&statistics),
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    });
+    eprintln!(
+        "{} runs, {} events, {} outputs ({} repeated); at the end {} paired, {} finished, {} primaries \
+         alone, {} backups live",
+        statistics.runs,
+        statistics.events,
+        statistics.outputs,
+        statistics.repeated,
+        statistics.paired,
+        statistics.finished,
+        statistics.alone,
+        statistics.taken_over
+    );
+    assert_eq!(statistics.runs, seeds);
+    // The runs must go where it hurts.
+    for (what, count) in [
+        ("take over", statistics.taken_over),
+        ("run alone", statistics.alone),
+        ("stay paired", statistics.paired),
+        ("finish", statistics.finished),
+    ] {
+        assert!(count * 100 > seeds, "only {count} of {seeds} runs {what}");
+    }
+}
+
+/// The checker finds each of these mistakes, and by the invariant that it breaks.
+mod a_mistake_is_found {
+    use super::*;
+
+    fn finds(bug: Bug, invariant: &str) {
+        const PATIENCE: u64 = 2_000;
+        let found = (0..PATIENCE).find_map(|seed| run(seed, Some(bug), false).err());
+        let violation = found.unwrap_or_else(|| panic!("{bug:?} goes unnoticed"));
+        assert!(violation.contains(invariant), "{bug:?}: {violation}");
+    }
+
+    #[test]
+    fn outputs_before_acks() {
+        finds(Bug::ReleasesBeforeAck, "(a)");
+    }
+
+    #[test]
+    fn waking_up_without_looking_at_the_clock() {
+        finds(Bug::ClockStopsWithProcess, "(b)");
+    }
+
+    #[test]
+    fn running_alone_without_the_arbiter() {
+        finds(Bug::RunsAloneUnreachable, "(b)");
+    }
+
+    #[test]
+    fn going_live_without_a_claim() {
+        finds(Bug::LiveWithoutClaim, "(b)");
+    }
+
+    #[test]
+    fn going_live_without_draining() {
+        finds(Bug::LiveWithoutDrain, "(d)");
+    }
+
+    #[test]
+    fn forgetting_kept_outputs() {
+        finds(Bug::ForgetsKeptOutputs, "(d)");
+    }
+
+    #[test]
+    fn speaking_while_replaying() {
+        finds(Bug::SpeaksWhileReplaying, "(b)");
+    }
+}
