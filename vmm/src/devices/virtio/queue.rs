@@ -165,7 +165,7 @@ impl Virtqueue {
         self.ring.set_used_ring_address(low, high);
     }
 
-    /// The next chain the driver offers, left in the ring.
+    /// The next chain the driver offers, left in the ring. The queue is ready.
     pub fn peek(&self, memory: &GuestMemoryMmap) -> Result<Option<Chain>, RingFault> {
         self.clone().pop(memory)
     }
@@ -185,22 +185,20 @@ impl Virtqueue {
         }
     }
 
-    /// Takes the next chain the driver offers.
+    /// Takes the next chain the driver offers. The queue is ready.
     pub fn pop(&mut self, memory: &GuestMemoryMmap) -> Result<Option<Chain>, RingFault> {
-        if self.offered(memory)? == 0 {
-            return Ok(None);
-        }
         let limit = usize::from(self.ring.size());
         let mut offered = self
             .ring
             .iter(memory)
             .map_err(|_| RingFault::AvailableRing)?;
-        let chain = offered.next().ok_or(RingFault::AvailableRing)?;
+        let Some(chain) = offered.next() else {
+            return Ok(None);
+        };
         let head = chain.head_index();
         // One more than a well-formed chain can have: an indirect table, which the crate follows
         // though this device does not offer them, must not be longer either.
-        let descriptors: Vec<Descriptor> = chain.take(limit + 1).collect();
-        check_chain(head, descriptors, limit, memory).map(Some)
+        collect_chain(head, chain.take(limit + 1), limit, memory).map(Some)
     }
 
     /// Returns a chain to the driver, with the number of bytes written to it.
@@ -227,31 +225,32 @@ impl Virtqueue {
 
 /// The crate ends a chain silently where it finds it broken: then the last descriptor still
 /// names a next one.
-fn check_chain(
+fn collect_chain(
     head: u16,
-    descriptors: Vec<Descriptor>,
+    descriptors: impl Iterator<Item = Descriptor>,
     limit: usize,
     memory: &GuestMemoryMmap,
 ) -> Result<Chain, RingFault> {
-    let ended = descriptors.last().is_some_and(|last| !last.has_next());
-    if !ended || descriptors.len() > limit {
-        return Err(RingFault::Chain);
-    }
-    let mut buffers = Vec::with_capacity(descriptors.len());
+    let (mut buffers, mut seen, mut ended) = (Vec::new(), 0, false);
     for descriptor in descriptors {
+        (seen, ended) = (seen + 1, !descriptor.has_next());
         let (address, length) = (descriptor.addr(), descriptor.len());
         let writes = descriptor.is_write_only();
+        if length == 0 {
+            continue;
+        }
         let access = if writes {
             Permissions::Write
         } else {
             Permissions::Read
         };
-        if length > 0 && !GuestMemory::check_range(memory, address, length as usize, access) {
+        if !GuestMemory::check_range(memory, address, length as usize, access) {
             return Err(RingFault::Buffer);
         }
-        if length > 0 {
-            buffers.push((address, length, writes));
-        }
+        buffers.push((address, length, writes));
+    }
+    if !ended || seen > limit {
+        return Err(RingFault::Chain);
     }
     Ok(Chain { head, buffers })
 }
