@@ -107,17 +107,16 @@ impl<'a> Sweep<'a> {
     }
 
     fn next(&mut self) -> Option<&Decoded> {
-        let position = self.decoder.position();
+        let (position, address) = (self.decoder.position(), self.decoder.ip());
         if !self.decoder.can_decode() {
             return None;
         }
         self.decoder.decode_out(&mut self.decoded);
         if self.decoded.is_invalid() {
             self.decoded.set_len(1);
-            self.decoder
-                .set_position(position + 1)
-                .expect("a position inside the section");
-            self.decoder.set_ip(self.decoded.next_ip());
+            self.decoded.set_next_ip(address + 1);
+            self.decoder.set_ip(address + 1);
+            self.decoder.set_position(position + 1).expect("a position inside the section");
         }
         Some(&self.decoded)
     }
