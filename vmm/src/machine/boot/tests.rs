@@ -468,7 +468,8 @@ proptest! {
         if let Ok(rewritten) = tsc_rewrite::rewrite(&file) {
             let again = tsc_rewrite::rewrite(&rewritten.image).expect("as certain as before");
             prop_assert_eq!(again.sites, 0);
-            let outside = |image: &[u8]| [&image[..elf.content_offset(0)], &image[elf.content_offset(1 - 1) + code.len()..]].concat();
+            let start = elf.content_offset(0);
+            let outside = |image: &[u8]| [&image[..start], &image[start + code.len()..]].concat();
             prop_assert_eq!(outside(&rewritten.image), outside(&file));
         }
     }
