@@ -1,5 +1,7 @@
 //! The executable sections of an ELF file, and the symbols in them.
 
+use std::collections::BTreeMap;
+
 use object::LittleEndian;
 use object::elf::{self, FileHeader64, SectionHeader64, Sym64};
 use object::read::elf::{FileHeader, SectionHeader, Sym, SymbolTable};
@@ -164,17 +166,18 @@ fn check_apart(sections: &[Section]) -> Result<(), BootError> {
 }
 
 fn code_symbols<'a>(sections: &[Section], table: &SymbolTable<'a, Header>) -> Vec<Symbol<'a>> {
+    let homes: BTreeMap<usize, &Section> = sections
+        .iter()
+        .map(|section| (section.index, section))
+        .collect();
     let mut symbols: Vec<_> = table
         .iter()
         .filter(|symbol| matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_NOTYPE))
         .filter_map(|symbol| {
             let section = usize::from(symbol.st_shndx(ENDIAN));
             let address = symbol.st_value(ENDIAN);
-            let home = sections
-                .iter()
-                .find(|candidate| candidate.index == section)?;
-            let inside =
-                address >= home.address && address - home.address < home.bytes.len() as u64;
+            let offset = address.checked_sub(homes.get(&section)?.address)?;
+            let inside = offset < homes[&section].bytes.len() as u64;
             inside.then_some(Symbol {
                 section,
                 address,

@@ -27,7 +27,7 @@ mod tests;
 use std::borrow::Cow;
 
 use self::code::{Code, Section};
-use self::sweep::{Instruction, Jump, SectionSweep};
+use self::sweep::{FunctionSweep, Instruction, Jump, SectionSweep};
 use super::BootError;
 use crate::machine::layout::{RDTSC_PORT, RDTSCP_PORT};
 
@@ -73,21 +73,24 @@ pub fn rewrite(image: &[u8]) -> Result<Rewritten<'_>, BootError> {
     let sweeps: Vec<_> = (code.sections().iter().zip(&sites))
         .map(|(section, sites)| sweep::section(section, sites, &all_sites))
         .collect();
-    let jumps: Vec<Jump> = sweeps
+    let mut jumps: Vec<Jump> = sweeps
         .iter()
         .flat_map(|sweep| sweep.jumps.iter().copied())
         .collect();
+    jumps.sort_unstable_by_key(|jump| jump.to);
 
     let mut patches = Vec::new();
     for (section, sweep) in code.sections().iter().zip(&sweeps) {
+        let mut functions = FunctionSweep::of(section);
         for (site, seen) in &sweep.seen {
-            let instruction = judge(&code, section, *site, *seen, &jumps).map_err(|why| {
-                BootError::AmbiguousSite {
-                    address: *site,
-                    symbol: code.describe(section, *site),
-                    why,
-                }
-            })?;
+            let instruction =
+                judge(&code, section, &mut functions, *site, *seen, &jumps).map_err(|why| {
+                    BootError::AmbiguousSite {
+                        address: *site,
+                        symbol: code.describe(section, *site),
+                        why,
+                    }
+                })?;
             patches.extend(patch(section, instruction));
         }
     }
@@ -113,16 +116,17 @@ fn patterns(section: &Section) -> Vec<u64> {
         .collect()
 }
 
-/// The instruction that certainly stands at `site`, or why that is not certain.
+/// The instruction that certainly stands at `site`, or why that is not certain. `jumps` are sorted by target.
 fn judge(
     code: &Code,
     section: &Section,
+    functions: &mut FunctionSweep,
     site: u64,
     from_section: Option<Instruction>,
     jumps: &[Jump],
 ) -> Result<Instruction, String> {
     let start = code.symbol_before(section, site).unwrap_or(section.address);
-    let from_symbol = sweep::function(section, start, site).map_err(|invalid| {
+    let from_symbol = functions.instruction_at(start, site).map_err(|invalid| {
         format!("there is no valid instruction at {invalid:#x}, on the way to it from {start:#x}")
     })?;
     if from_section != Some(from_symbol) {
@@ -132,7 +136,11 @@ fn judge(
         ));
     }
     let inside = from_symbol.address + 1..from_symbol.end();
-    if let Some(jump) = jumps.iter().find(|jump| inside.contains(&jump.to)) {
+    let first_jump = jumps.partition_point(|jump| jump.to < inside.start);
+    if let Some(jump) = jumps
+        .get(first_jump)
+        .filter(|jump| inside.contains(&jump.to))
+    {
         return Err(format!(
             "a jump at {:#x} leads to {:#x}, into the middle of an instruction",
             jump.from, jump.to

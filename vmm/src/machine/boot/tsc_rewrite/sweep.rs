@@ -78,17 +78,50 @@ pub fn section(section: &Section, sites: &[u64], all_sites: &[u64]) -> SectionSw
     sweep
 }
 
-/// Sweeps from `start` to the instruction around `site`. On its way every instruction must be valid; otherwise the answer is
-/// the address of the first that is not.
-pub fn function(section: &Section, start: u64, site: u64) -> Result<Instruction, u64> {
-    let mut decoder = Sweep::from(section, start);
-    while let Some(decoded) = decoder.next() {
-        let instruction = valid(decoded).ok_or(decoded.ip())?;
-        if instruction.end() > site {
-            return Ok(instruction);
+/// Sweeps that begin at functions. Sites must be asked for in rising order: what was decoded for one
+/// is not decoded again for the next, or a hostile file could keep the loader busy for days.
+pub struct FunctionSweep<'a> {
+    section: &'a Section<'a>,
+    start: u64,
+    sweep: Sweep<'a>,
+    /// The last instruction, or the address at which there is no valid one: that is the end.
+    last: Option<Result<Instruction, u64>>,
+}
+
+impl<'a> FunctionSweep<'a> {
+    /// Nothing is decoded yet.
+    pub fn of(section: &'a Section<'a>) -> Self {
+        Self {
+            section,
+            start: section.address,
+            sweep: Sweep::from(section, section.address),
+            last: None,
         }
     }
-    Err(site)
+
+    /// Sweeps from `start` to the instruction around `site`. On its way every instruction must be valid; otherwise
+    /// the answer is the address of the first that is not.
+    pub fn instruction_at(&mut self, start: u64, site: u64) -> Result<Instruction, u64> {
+        if start != self.start {
+            *self = Self {
+                start,
+                sweep: Sweep::from(self.section, start),
+                ..Self::of(self.section)
+            };
+        }
+        loop {
+            match self.last {
+                Some(Ok(last)) if last.end() <= site => {}
+                Some(known) => return known,
+                None => {}
+            }
+            self.last = Some(
+                self.sweep
+                    .next()
+                    .map_or(Err(site), |decoded| valid(decoded).ok_or(decoded.ip())),
+            );
+        }
+    }
 }
 
 /// Decodes from an address on; of bytes that are no instruction it skips one, and tries again.
@@ -107,20 +140,18 @@ impl<'a> Sweep<'a> {
     }
 
     fn next(&mut self) -> Option<&Decoded> {
-        let position = self.decoder.position();
+        let (position, address) = (self.decoder.position(), self.decoder.ip());
         if !self.decoder.can_decode() {
             return None;
         }
         self.decoder.decode_out(&mut self.decoded);
         if self.decoded.is_invalid() {
-            // An instruction's address is its end less its length: both change.
-            let next = self.decoded.ip() + 1;
             self.decoded.set_len(1);
-            self.decoded.set_next_ip(next);
+            self.decoded.set_next_ip(address + 1);
+            self.decoder.set_ip(address + 1);
             self.decoder
                 .set_position(position + 1)
                 .expect("a position inside the section");
-            self.decoder.set_ip(self.decoded.next_ip());
         }
         Some(&self.decoded)
     }
