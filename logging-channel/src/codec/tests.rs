@@ -18,7 +18,7 @@ fn event() -> impl Strategy<Value = Event> {
         bytes().prop_map(|bytes| Event::Frame { bytes }),
         bytes().prop_map(|bytes| Event::ConsoleInput { bytes }),
         bytes().prop_map(|bytes| Event::Entropy { bytes }),
-        Just(Event::Stepped),
+        Just(Event::Step { limit: 16 }),
         (any::<bool>(), digest()).prop_map(|(frame, digest)| Event::Output {
             kind: if frame {
                 OutputKind::Frame
@@ -387,7 +387,7 @@ fn a_batch_with_a_gap_is_refused_on_both_sides() {
     let entry = |seq| Entry {
         seq,
         at: Position::default(),
-        event: Event::Stepped,
+        event: Event::Step { limit: 16 },
     };
     let message = Message::Entries {
         entries: vec![entry(1), entry(3)],
