@@ -98,7 +98,7 @@ impl World {
     ///
     /// # Errors
     /// As [`Self::perform`].
-    pub fn perform_all(&mut self, outputs: Vec<(u64, Effect)>) -> Result<(), HostError> {
+    pub fn perform_all(&mut self, outputs: &[(u64, Effect)]) -> Result<(), HostError> {
         outputs
             .iter()
             .try_for_each(|(_, effect)| self.perform(effect))
