@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use logging_channel::{
     protocol::{Heartbeat, Message},
-    transport::{Connection, Heartbeats, MessageReader, MessageWriter},
+    transport::{Connection, Heartbeats, MessageReader, MessageWriter, TransportError},
 };
 
 use super::SessionError;
@@ -40,8 +40,13 @@ impl Link {
     /// # Errors
     /// If no port is free for heartbeats.
     pub async fn to_backup(connection: Connection, session: u64) -> Result<Self, SessionError> {
-        let heartbeats = Heartbeats::connect(connection.local_addr(), connection.peer_addr(), session).await?;
-        Ok(Self { halves: Some(connection.split()), told_closed: false, heartbeats })
+        let heartbeats =
+            Heartbeats::connect(connection.local_addr(), connection.peer_addr(), session).await?;
+        Ok(Self {
+            halves: Some(connection.split()),
+            told_closed: false,
+            heartbeats,
+        })
     }
 
     /// A backup's end.
@@ -50,7 +55,11 @@ impl Link {
     /// If the port is taken for heartbeats.
     pub async fn to_primary(connection: Connection) -> Result<Self, SessionError> {
         let heartbeats = Heartbeats::bind(connection.local_addr()).await?;
-        Ok(Self { halves: Some(connection.split()), told_closed: false, heartbeats })
+        Ok(Self {
+            halves: Some(connection.split()),
+            told_closed: false,
+            heartbeats,
+        })
     }
 
     /// At a backup: heartbeats of this pair count from now on.
@@ -65,6 +74,12 @@ impl Link {
         {
             self.halves = None;
         }
+    }
+
+    /// The peer is given up: it notices soonest by the connection's end.
+    pub fn disconnect(&mut self) {
+        self.halves = None;
+        self.told_closed = true;
     }
 
     /// Sends a heartbeat, if the network takes it now.
@@ -97,9 +112,17 @@ impl Link {
 
     /// Sends what waits, our last words, and closes. A peer that does not take them in time does without.
     pub async fn finish(self) {
-        if let Some((_reader, writer)) = self.halves {
-            drop(tokio::time::timeout(LAST_WORDS_TIMEOUT, writer.finish()).await);
-        }
+        let Some((mut reader, writer)) = self.halves else {
+            return;
+        };
+        let last_words = async {
+            writer.finish().await?;
+            // The system may throw away what the peer has not read yet, if we leave before it does.
+            while reader.next().await?.is_some() {}
+            Ok::<(), TransportError>(())
+        };
+        // How it ends changes nothing any more.
+        drop(tokio::time::timeout(LAST_WORDS_TIMEOUT, last_words).await);
     }
 }
 
