@@ -15,6 +15,7 @@ export_lines() {
 }
 
 # Each recipe's lines are kept first: in a pipe its failure would go unnoticed.
+echo "building the bare-metal guests" >&2
 bare=$(guest-images/bare/build.sh)
 linux=$(guest-images/linux/build.sh)
 
