@@ -392,6 +392,92 @@ fn stepping_finds_the_first_place_that_takes_an_interrupt() {
 }
 
 #[test]
+fn an_interrupt_wakes_hlt_also_after_a_stepped_sti() {
+    on_every_engine(
+        |a| {
+            a.out(0x80, al).unwrap();
+            a.sti().unwrap();
+            a.hlt().unwrap();
+            a.hlt().unwrap();
+        },
+        |engine| {
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: 0x80,
+                    width: 1,
+                    value: 0,
+                },
+                Reply::None,
+            );
+            assert_eq!(
+                engine.run(Goal::Interruptible { limit: 1 }).unwrap(),
+                Stop::Reached
+            );
+            assert!(
+                !engine.accepts_interrupts(),
+                "STI delays interrupts past the next instruction"
+            );
+            expect(engine, Exit::Halt, Reply::None);
+            assert!(engine.accepts_interrupts());
+            engine.interrupt(0x31).unwrap();
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: HANDLER_PORT,
+                    width: 1,
+                    value: 0x31,
+                },
+                Reply::None,
+            );
+        },
+    );
+}
+
+#[test]
+fn a_step_into_hlt_is_a_halt_and_nothing_of_it_is_left() {
+    on_every_engine(
+        |a| {
+            a.out(0x80, al).unwrap();
+            a.sti().unwrap();
+            a.hlt().unwrap();
+            a.inc(ebx).unwrap();
+            a.out(0x81, al).unwrap();
+            a.hlt().unwrap();
+        },
+        |engine| {
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: 0x80,
+                    width: 1,
+                    value: 0,
+                },
+                Reply::None,
+            );
+            let stop = engine.run(Goal::Interruptible { limit: 100 }).unwrap();
+            assert_eq!(
+                stop,
+                Stop::Exit(Exit::Halt),
+                "STI delays interrupts past the HLT"
+            );
+            assert!(engine.accepts_interrupts());
+            engine.reply(Reply::None).unwrap();
+            engine.interrupt(0x31).unwrap();
+            expect(
+                engine,
+                Exit::PortWrite {
+                    port: HANDLER_PORT,
+                    width: 1,
+                    value: 0x31,
+                },
+                Reply::None,
+            );
+        },
+    );
+}
+
+#[test]
 fn stepping_gives_up_at_its_limit_and_the_guest_goes_on() {
     on_every_engine(
         |a| {

@@ -29,16 +29,23 @@ pub struct ArbiterArgs {
 pub fn run(args: &ArbiterArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Arbiter, EventSink::none());
     let store = Store::open(&args.state, LOCK_TIMEOUT)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("Cannot start the I/O thread")?.block_on(async {
-        let listener = TcpListener::bind(&args.listen)
-            .await
-            .with_context(|| format!("Cannot listen on {}: is another arbiter running there?", args.listen))?;
-        let stopped = async {
-            stop_signal().await;
-        };
-        reporter.note(&format!("listening on {}", listener.local_addr()?));
-        arbiter::serve(listener, store, stopped).await?;
-        Ok(ExitCode::SUCCESS)
-    })
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime
+        .context("Cannot start the I/O thread")?
+        .block_on(async {
+            let listener = TcpListener::bind(&args.listen).await.with_context(|| {
+                format!(
+                    "Cannot listen on {}: is another arbiter running there?",
+                    args.listen
+                )
+            })?;
+            let stopped = async {
+                stop_signal().await;
+            };
+            reporter.note(&format!("listening on {}", listener.local_addr()?));
+            arbiter::serve(listener, store, stopped).await?;
+            Ok(ExitCode::SUCCESS)
+        })
 }

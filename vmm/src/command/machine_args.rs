@@ -88,7 +88,11 @@ impl MachineArgs {
 
     /// The terminal in raw mode, if it is the console.
     pub fn raw_terminal(&self) -> anyhow::Result<Option<RawTerminal<'static>>> {
-        Ok(if self.console == Console::Stdio { RawTerminal::enter()? } else { None })
+        Ok(if self.console == Console::Stdio {
+            RawTerminal::enter()?
+        } else {
+            None
+        })
     }
 
     /// Where events go.
@@ -108,9 +112,14 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
         _ => (text, 0),
     };
-    let wrong = || format!("{text:?} is not a size: give a number of bytes, or one with K, M or G such as 96M");
+    let wrong = || {
+        format!("{text:?} is not a size: give a number of bytes, or one with K, M or G such as 96M")
+    };
     let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_shl(shift).filter(|bytes| bytes >> shift == number).ok_or_else(wrong)
+    number
+        .checked_shl(shift)
+        .filter(|bytes| bytes >> shift == number)
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]

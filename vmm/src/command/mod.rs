@@ -62,7 +62,9 @@ impl Command {
 
 /// Runs a session until it ends or somebody stops it.
 fn block_on<T>(session: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.context("Cannot start the I/O thread")?;
     let outcome = runtime.block_on(async {
         tokio::select! {
@@ -94,7 +96,10 @@ async fn stop_signal() -> &'static str {
 fn boot_choices() -> anyhow::Result<BootChoices> {
     let mut rng_seed = [0; 32];
     rng_seed.copy_from_slice(&random_bytes(32)?);
-    Ok(BootChoices { unix_time_s: unix_time_s(), rng_seed })
+    Ok(BootChoices {
+        unix_time_s: unix_time_s(),
+        rng_seed,
+    })
 }
 
 /// The exit code for an outcome, which has been told already.

@@ -10,7 +10,9 @@ use logging_channel::{
 };
 use vmm::{
     host::Role,
-    session::{Outcome, PairOptions, SessionError, backup, primary, reports::Reporter, setup::Prepared},
+    session::{
+        Outcome, PairOptions, SessionError, backup, primary, reports::Reporter, setup::Prepared,
+    },
 };
 
 use super::{block_on, boot_choices, exit_code, machine_args::MachineArgs, unless_quit};
@@ -71,10 +73,15 @@ pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
     let prepared = Prepared::new(&args.machine.config())?;
     let boot = boot_choices()?;
     let _raw = args.machine.raw_terminal()?;
-    let options = args.pair.options(reporter.clone(), Duration::from_secs(args.connect_timeout));
+    let options = args
+        .pair
+        .options(reporter.clone(), Duration::from_secs(args.connect_timeout));
     block_on(async {
         let mut world = args.machine.world()?;
-        finish(&reporter, primary::run(prepared, boot, &args.backup, &mut world, options).await)
+        finish(
+            &reporter,
+            primary::run(prepared, boot, &args.backup, &mut world, options).await,
+        )
     })
 }
 
@@ -87,17 +94,25 @@ pub fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut world = args.machine.world()?;
         let listener = transport::listen(&args.listen).await?;
-        reporter.note(&format!("waiting for the primary on {}", listener.local_addr()));
+        reporter.note(&format!(
+            "waiting for the primary on {}",
+            listener.local_addr()
+        ));
         let connection = listener.accept().await?;
         // One primary: whoever comes later is refused by the system.
         drop(listener);
-        finish(&reporter, backup::run(prepared, connection, &mut world, options).await)
+        finish(
+            &reporter,
+            backup::run(prepared, connection, &mut world, options).await,
+        )
     })
 }
 
 /// Every outcome but the guest's end has been told by the protocol's reports.
 fn finish(reporter: &Reporter, result: Result<Outcome, SessionError>) -> anyhow::Result<ExitCode> {
-    let Some(outcome) = unless_quit(result)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(outcome) = unless_quit(result)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     if let Outcome::Ended(ending) = &outcome {
         reporter.ended(ending);
     }

@@ -49,7 +49,12 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let _raw = args.machine.raw_terminal()?;
     block_on(async {
         let mut world = args.machine.world()?;
-        let session = solo::run(machine, &mut world, Some(Box::new(recorder)), args.timing_seed);
+        let session = solo::run(
+            machine,
+            &mut world,
+            Some(Box::new(recorder)),
+            args.timing_seed,
+        );
         if let Some(ending) = unless_quit(session.await)? {
             reporter.ended(&ending);
         }
@@ -65,7 +70,11 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let differences = reader.identity().mismatches(prepared.identity());
     if !differences.is_empty() {
         let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
-        bail!("{} was recorded on another machine: {}", args.log.display(), differences.join("; "));
+        bail!(
+            "{} was recorded on another machine: {}",
+            args.log.display(),
+            differences.join("; ")
+        );
     }
     let machine = prepared.boot(reader.boot())?;
     let ending = playback::replay(machine, reader, args.machine.console.open()?)?;

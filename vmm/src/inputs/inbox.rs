@@ -87,7 +87,9 @@ impl Inbox {
     pub fn wait(&self, frame: bool, console: bool, timeout: Option<Duration>) {
         let contents = self.lock();
         let idle = |contents: &mut Contents| {
-            !(contents.closed || frame && !contents.frames.is_empty() || console && !contents.console.is_empty())
+            !(contents.closed
+                || frame && !contents.frames.is_empty()
+                || console && !contents.console.is_empty())
         };
         match timeout {
             Some(timeout) => drop(self.arrived.wait_timeout_while(contents, timeout, idle)),

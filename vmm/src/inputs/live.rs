@@ -30,7 +30,10 @@ impl GuestClock {
     /// A clock that shows `base_ns` now and goes on from there.
     #[must_use]
     pub fn starting_at(base_ns: u64) -> Self {
-        Self { base_ns, since: Instant::now() }
+        Self {
+            base_ns,
+            since: Instant::now(),
+        }
     }
 
     /// Guest time, nanoseconds since boot.
@@ -81,8 +84,20 @@ pub struct Live {
 impl Live {
     /// Live inputs from guest time `clock` on; `next_seq` is the number of the first entry that will be recorded.
     #[must_use]
-    pub fn new(clock: GuestClock, inbox: Arc<Inbox>, recorder: Box<dyn Recorder>, next_seq: u64) -> Self {
-        Self { clock, inbox, recorder, next_seq, interrupted_at: None, jitter: None }
+    pub fn new(
+        clock: GuestClock,
+        inbox: Arc<Inbox>,
+        recorder: Box<dyn Recorder>,
+        next_seq: u64,
+    ) -> Self {
+        Self {
+            clock,
+            inbox,
+            recorder,
+            next_seq,
+            interrupted_at: None,
+            jitter: None,
+        }
     }
 
     /// Defers inputs at random.
@@ -92,7 +107,12 @@ impl Live {
         self
     }
 
-    fn record(&mut self, at: Position, event: Event, effect: Option<Effect>) -> Result<(), InputError> {
+    fn record(
+        &mut self,
+        at: Position,
+        event: Event,
+        effect: Option<Effect>,
+    ) -> Result<(), InputError> {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.recorder.record(Entry { seq, at, event }, effect)
@@ -107,7 +127,9 @@ impl Live {
     fn arrived(&mut self, view: &View) -> Result<Option<Event>, InputError> {
         let wants = &view.wants;
         if let Some(count) = wants.entropy_bytes {
-            return Ok(Some(Event::Entropy { bytes: random_bytes(count)? }));
+            return Ok(Some(Event::Entropy {
+                bytes: random_bytes(count)?,
+            }));
         }
         if wants.frame
             && let Some(bytes) = self.inbox.take_frame()
@@ -133,9 +155,12 @@ impl Live {
 
     /// The vCPU waits in HLT: so do we.
     fn wait(&self, view: &View) {
-        let timeout = view.wants.deadline_ns.map(|deadline_ns| Duration::from_nanos(deadline_ns.saturating_sub(self.clock.now_ns())));
+        let timeout = view.wants.deadline_ns.map(|deadline_ns| {
+            Duration::from_nanos(deadline_ns.saturating_sub(self.clock.now_ns()))
+        });
         if timeout != Some(Duration::ZERO) {
-            self.inbox.wait(view.wants.frame, view.wants.console_input_room > 0, timeout);
+            self.inbox
+                .wait(view.wants.frame, view.wants.console_input_room > 0, timeout);
         }
     }
 
@@ -152,8 +177,12 @@ pub fn random_bytes(count: usize) -> Result<Vec<u8>, InputError> {
     let mut bytes = vec![0; count];
     let mut filled = 0;
     while filled < count {
-        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
-            .map_err(|error| InputError::Host { doing: "Cannot get random bytes from the host", source: error.into() })?;
+        filled +=
+            rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
+                .map_err(|error| InputError::Host {
+                    doing: "Cannot get random bytes from the host",
+                    source: error.into(),
+                })?;
     }
     Ok(bytes)
 }
@@ -195,13 +224,17 @@ impl Inputs for Live {
     }
 
     fn interrupted(&mut self, at: Position, vector: Option<u8>) -> Result<(), InputError> {
-        let vector = vector.expect("an interrupt is only asked for where it is pending and accepted");
+        let vector =
+            vector.expect("an interrupt is only asked for where it is pending and accepted");
         self.interrupted_at = Some(at);
         self.record(at, Event::Interrupt { vector }, None)
     }
 
     fn output(&mut self, at: Position, effect: Effect) -> Result<(), InputError> {
-        let event = Event::Output { kind: effect.kind(), digest: effect.digest() };
+        let event = Event::Output {
+            kind: effect.kind(),
+            digest: effect.digest(),
+        };
         self.record(at, event, Some(effect))
     }
 

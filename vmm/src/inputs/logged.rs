@@ -33,7 +33,12 @@ impl<S: LogSource> Logged<S> {
     /// Inputs from the log's first entry on.
     #[must_use]
     pub fn new(source: S) -> Self {
-        Self { source, next: None, last_seq: 0, last_time_ns: 0 }
+        Self {
+            source,
+            next: None,
+            last_seq: 0,
+            last_time_ns: 0,
+        }
     }
 
     /// Number of the last entry that was replayed, 0 before the first.
@@ -73,7 +78,12 @@ impl<S: LogSource> Logged<S> {
     }
 
     /// Takes the next entry and compares it with what the machine did.
-    fn compare(&mut self, at: Position, actual: &Event, suppressed: Option<Effect>) -> Result<(), InputError> {
+    fn compare(
+        &mut self,
+        at: Position,
+        actual: &Event,
+        suppressed: Option<Effect>,
+    ) -> Result<(), InputError> {
         let entry = self.expect(at, &|| describe(actual))?;
         if entry.event != *actual {
             return Err(divergence(&entry, at, describe(actual)).into());
@@ -84,7 +94,16 @@ impl<S: LogSource> Logged<S> {
 }
 
 fn divergence(entry: &Entry, at: Position, actual: String) -> Divergence {
-    Divergence { at, expected: format!("entry {} at {}: {}", entry.seq, entry.at, describe(&entry.event)), actual }
+    Divergence {
+        at,
+        expected: format!(
+            "entry {} at {}: {}",
+            entry.seq,
+            entry.at,
+            describe(&entry.event)
+        ),
+        actual,
+    }
 }
 
 /// An event in words, without its payload.
@@ -115,11 +134,19 @@ impl<S: LogSource> Inputs for Logged<S> {
         let last_ns = self.last_time_ns;
         let entry = self.peek(at)?;
         if entry.at < at || (entry.at > at && view.halted) {
-            let actual = if view.halted { "a vCPU waiting for an interrupt" } else { "a machine past that position" };
+            let actual = if view.halted {
+                "a vCPU waiting for an interrupt"
+            } else {
+                "a machine past that position"
+            };
             return Err(divergence(entry, at, actual.to_owned()).into());
         }
         if entry.at > at {
-            let goal = if entry.at.exits == at.exits { Goal::Instructions(entry.at.instructions) } else { Goal::Exit };
+            let goal = if entry.at.exits == at.exits {
+                Goal::Instructions(entry.at.instructions)
+            } else {
+                Goal::Exit
+            };
             return Ok(Next::Run(goal));
         }
         match &entry.event {
@@ -133,14 +160,23 @@ impl<S: LogSource> Inputs for Logged<S> {
                 self.replayed(&entry, None);
                 Ok(Next::Run(goal))
             }
-            Event::Tick { .. } | Event::Frame { .. } | Event::ConsoleInput { .. } | Event::Entropy { .. } => {
+            Event::Tick { .. }
+            | Event::Frame { .. }
+            | Event::ConsoleInput { .. }
+            | Event::Entropy { .. } => {
                 let entry = self.next.take().expect("just peeked");
                 self.replayed(&entry, None);
                 Ok(Next::Apply(entry.event))
             }
-            Event::Time { .. } | Event::Output { .. } | Event::Digest { .. } | Event::End { .. } => {
-                Err(divergence(entry, at, "a machine that did nothing of the kind".to_owned()).into())
-            }
+            Event::Time { .. }
+            | Event::Output { .. }
+            | Event::Digest { .. }
+            | Event::End { .. } => Err(divergence(
+                entry,
+                at,
+                "a machine that did nothing of the kind".to_owned(),
+            )
+            .into()),
         }
     }
 
@@ -149,13 +185,21 @@ impl<S: LogSource> Inputs for Logged<S> {
             Some(vector) => self.compare(at, &Event::Interrupt { vector }, None),
             None => {
                 let entry = self.expect(at, &|| "no interrupt".to_owned())?;
-                Err(divergence(&entry, at, "no interrupt pending, or none accepted".to_owned()).into())
+                Err(divergence(
+                    &entry,
+                    at,
+                    "no interrupt pending, or none accepted".to_owned(),
+                )
+                .into())
             }
         }
     }
 
     fn output(&mut self, at: Position, effect: Effect) -> Result<(), InputError> {
-        let event = Event::Output { kind: effect.kind(), digest: effect.digest() };
+        let event = Event::Output {
+            kind: effect.kind(),
+            digest: effect.digest(),
+        };
         self.compare(at, &event, Some(effect))
     }
 

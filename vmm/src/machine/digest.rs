@@ -54,7 +54,9 @@ impl<E: Engine> Machine<E> {
         let mut address = from;
         while address < end {
             let chunk = STRIPE_BYTES.min(end - address) as usize;
-            self.memory.read_slice(&mut buffer[..chunk], GuestAddress(address)).expect("the range lies in guest memory");
+            self.memory
+                .read_slice(&mut buffer[..chunk], GuestAddress(address))
+                .expect("the range lies in guest memory");
             hasher.update(&buffer[..chunk]);
             address += chunk as u64;
         }

@@ -32,7 +32,9 @@ pub const MIN_MEMORY_BYTES: u64 = 4 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     /// Out of bounds.
-    #[error("Guest memory of {bytes} bytes is not possible: give a multiple of 4096 from {MIN_MEMORY_BYTES} to {MAX_MEMORY_BYTES} with --memory")]
+    #[error(
+        "Guest memory of {bytes} bytes is not possible: give a multiple of 4096 from {MIN_MEMORY_BYTES} to {MAX_MEMORY_BYTES} with --memory"
+    )]
     Size {
         /// What was asked for.
         bytes: u64,
@@ -55,7 +57,8 @@ pub fn allocate_memory(bytes: u64) -> Result<GuestMemoryMmap, MemoryError> {
     if !(MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES).contains(&bytes) || bytes % 4096 != 0 {
         return Err(MemoryError::Size { bytes });
     }
-    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), bytes as usize)]).map_err(|source| MemoryError::Map { bytes, source })
+    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), bytes as usize)])
+        .map_err(|source| MemoryError::Map { bytes, source })
 }
 
 /// A machine and where it stands.
@@ -90,15 +93,31 @@ impl<E: Engine> Machine<E> {
     ///
     /// # Errors
     /// If the engine refuses the initial state.
-    pub fn new(mut engine: E, memory: GuestMemoryMmap, devices: &DevicesConfig, state: &BootState) -> Result<Self, EngineError> {
+    pub fn new(
+        mut engine: E,
+        memory: GuestMemoryMmap,
+        devices: &DevicesConfig,
+        state: &BootState,
+    ) -> Result<Self, EngineError> {
         engine.boot(state)?;
-        Ok(Self { engine, memory, devices: Devices::new(devices), exits: 0, time_ns: 0, halted: false, ended: None })
+        Ok(Self {
+            engine,
+            memory,
+            devices: Devices::new(devices),
+            exits: 0,
+            time_ns: 0,
+            halted: false,
+            ended: None,
+        })
     }
 
     /// Where the machine stands.
     #[must_use]
     pub fn position(&self) -> Position {
-        Position { exits: self.exits, instructions: self.engine.instructions() }
+        Position {
+            exits: self.exits,
+            instructions: self.engine.instructions(),
+        }
     }
 
     /// The latest guest time that any input told, nanoseconds since boot.
@@ -133,7 +152,11 @@ impl<E: Engine> Machine<E> {
     /// # Panics
     /// If the vCPU waits in HLT: only an interrupt lets it run on.
     pub fn run(&mut self, goal: Goal) -> Result<Stop, EngineError> {
-        assert!(!self.halted, "the vCPU waits for an interrupt at {}", self.position());
+        assert!(
+            !self.halted,
+            "the vCPU waits for an interrupt at {}",
+            self.position()
+        );
         let stop = self.engine.run(goal)?;
         if let Stop::Exit(_) = stop {
             self.exits += 1;
@@ -162,18 +185,26 @@ impl<E: Engine> Machine<E> {
         }
         let now_ns = self.time_ns;
         let reply = match exit {
-            Exit::PortRead { port, width } => Reply::Port(self.devices.port_read(port, width, now_ns)),
+            Exit::PortRead { port, width } => {
+                Reply::Port(self.devices.port_read(port, width, now_ns))
+            }
             Exit::PortWrite { port, width, value } => {
                 self.devices.port_write(port, width, value, now_ns);
                 Reply::None
             }
             Exit::MmioRead { address, width } => {
                 let mut data = [0; 8];
-                self.devices.mmio_read(address, &mut data[..usize::from(width)]);
+                self.devices
+                    .mmio_read(address, &mut data[..usize::from(width)]);
                 Reply::Mmio(data)
             }
-            Exit::MmioWrite { address, width, data } => {
-                self.devices.mmio_write(address, &data[..usize::from(width)], &self.memory);
+            Exit::MmioWrite {
+                address,
+                width,
+                data,
+            } => {
+                self.devices
+                    .mmio_write(address, &data[..usize::from(width)], &self.memory);
                 Reply::None
             }
             Exit::TscRead { .. } => Reply::Tsc { value: tsc(now_ns) },
@@ -249,7 +280,11 @@ impl<E: Engine> Machine<E> {
     }
 
     fn set_time(&mut self, time_ns: u64) {
-        assert!(time_ns >= self.time_ns, "guest time went back from {} to {time_ns} ns", self.time_ns);
+        assert!(
+            time_ns >= self.time_ns,
+            "guest time went back from {} to {time_ns} ns",
+            self.time_ns
+        );
         self.time_ns = time_ns;
     }
 }

@@ -70,7 +70,12 @@ pub async fn run(
     options: PairOptions,
 ) -> Result<Outcome, SessionError> {
     let clock = MonotonicClock::start();
-    let core = Backup::new(prepared.identity().clone(), options.timing, options.limits, clock.now());
+    let core = Backup::new(
+        prepared.identity().clone(),
+        options.timing,
+        options.limits,
+        clock.now(),
+    );
     let session = Session {
         core,
         clock,
@@ -108,7 +113,10 @@ impl Session<'_> {
 
     /// Waits for whatever happens first.
     async fn next_event(&mut self) -> Result<BackupEvent, SessionError> {
-        let wakeup = self.core.next_wakeup().map(|at| at.saturating_sub(self.clock.now()));
+        let wakeup = self
+            .core
+            .next_wakeup()
+            .map(|at| at.saturating_sub(self.clock.now()));
         let has_room = self.core.has_room();
         Ok(tokio::select! {
             biased;
@@ -133,7 +141,10 @@ impl Session<'_> {
     }
 
     /// The replica stopped by itself: the guest ended, or it diverged.
-    fn replay_ended(&mut self, ending: Result<Ending, ReplicaError>) -> Result<BackupEvent, SessionError> {
+    fn replay_ended(
+        &mut self,
+        ending: Result<Ending, ReplicaError>,
+    ) -> Result<BackupEvent, SessionError> {
         match ending {
             Ok(ending) => {
                 self.ending = Some(ending);
@@ -141,7 +152,9 @@ impl Session<'_> {
             }
             Err(ReplicaError::Inputs(InputError::Diverged(divergence))) => {
                 self.reporter.diverged(&divergence);
-                Ok(BackupEvent::Diverged { description: divergence.to_string() })
+                Ok(BackupEvent::Diverged {
+                    description: divergence.to_string(),
+                })
             }
             Err(error) => Err(error.into()),
         }
@@ -177,9 +190,13 @@ impl Session<'_> {
                 BackupAction::Claim { expected_term } => self.claims.claim(expected_term),
                 BackupAction::GoLive { .. } => return Ok(Turn::GoLive),
                 BackupAction::Report(report) => self.reporter.report(&report),
-                BackupAction::Refused { reason, .. } => return Ok(Turn::Over(Outcome::Refused { reason })),
+                BackupAction::Refused { reason, .. } => {
+                    return Ok(Turn::Over(Outcome::Refused { reason }));
+                }
                 BackupAction::Finish => {
-                    return Ok(Turn::Over(Outcome::Ended(self.ending.expect("the log ends with the guest's end"))));
+                    return Ok(Turn::Over(Outcome::Ended(
+                        self.ending.expect("the log ends with the guest's end"),
+                    )));
                 }
                 BackupAction::Halt { reason } => {
                     self.feed.close();
@@ -193,7 +210,11 @@ impl Session<'_> {
     fn start(&mut self, boot: &BootChoices) -> Result<(), SessionError> {
         let prepared = self.prepared.take().expect("a pair is formed once");
         let machine = prepared.boot(boot)?;
-        let inputs = BackupInputs::new(Arc::clone(&self.feed), self.world.inbox(), Arc::clone(&self.pipe));
+        let inputs = BackupInputs::new(
+            Arc::clone(&self.feed),
+            self.world.inbox(),
+            Arc::clone(&self.pipe),
+        );
         self.vcpu = Some(VcpuThread::spawn(machine, inputs));
         Ok(())
     }

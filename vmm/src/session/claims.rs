@@ -30,12 +30,23 @@ impl Claims {
     /// If the host has no randomness.
     pub fn new(arbiter: Arc<Arbiter>, timeout: Duration) -> Result<Self, SessionError> {
         let (tell, answers) = mpsc::channel(MAX_ANSWERS);
-        Ok(Self { arbiter, identity: Identity::random()?, timeout, tell, answers })
+        Ok(Self {
+            arbiter,
+            identity: Identity::random()?,
+            timeout,
+            tell,
+            answers,
+        })
     }
 
     /// Starts a claim of the term after `expected_term`.
     pub fn claim(&self, expected_term: u64) {
-        let (arbiter, identity, timeout, tell) = (Arc::clone(&self.arbiter), self.identity, self.timeout, self.tell.clone());
+        let (arbiter, identity, timeout, tell) = (
+            Arc::clone(&self.arbiter),
+            self.identity,
+            self.timeout,
+            self.tell.clone(),
+        );
         tokio::spawn(async move {
             let answer = match arbiter.claim(expected_term, identity, timeout).await {
                 Ok(Outcome::Won { term }) => ClaimAnswer::Won { term },
@@ -59,7 +70,11 @@ impl Claims {
     /// If the arbiter cannot be reached, or somebody else starts a pair at the same time.
     pub async fn take_over(&self) -> Result<u64, SessionError> {
         let state = self.arbiter.read(self.timeout).await?;
-        match self.arbiter.claim(state.term, self.identity, self.timeout).await? {
+        match self
+            .arbiter
+            .claim(state.term, self.identity, self.timeout)
+            .await?
+        {
             Outcome::Won { term } => Ok(term),
             Outcome::Lost { term, .. } => Err(SessionError::Contended { term }),
         }

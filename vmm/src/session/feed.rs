@@ -115,7 +115,11 @@ impl LogFeed {
             .changed
             .wait_while(self.lock(), |contents| !contents.live && !contents.closed)
             .unwrap_or_else(PoisonError::into_inner);
-        if contents.live { Ok(()) } else { Err(InputError::Closed) }
+        if contents.live {
+            Ok(())
+        } else {
+            Err(InputError::Closed)
+        }
     }
 }
 
@@ -139,7 +143,10 @@ impl LogSource for Feed {
                 return Ok(None);
             }
             feed.progress.notify_one();
-            contents = feed.changed.wait(contents).unwrap_or_else(PoisonError::into_inner);
+            contents = feed
+                .changed
+                .wait(contents)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 

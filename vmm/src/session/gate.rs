@@ -20,7 +20,10 @@ impl OutputGate {
     /// # Panics
     /// If outputs come out of order.
     pub fn hold(&mut self, seq: u64, effect: Effect) {
-        assert!(self.held.back().is_none_or(|(last, _)| *last < seq), "output {seq} comes after a later one");
+        assert!(
+            self.held.back().is_none_or(|(last, _)| *last < seq),
+            "output {seq} comes after a later one"
+        );
         self.held_bytes += effect.bytes().len();
         self.held.push_back((seq, effect));
     }
@@ -29,7 +32,10 @@ impl OutputGate {
     pub fn release_through(&mut self, seq: u64) -> Vec<Effect> {
         let count = self.held.partition_point(|(held, _)| *held <= seq);
         let released: Vec<Effect> = self.held.drain(..count).map(|(_, effect)| effect).collect();
-        self.held_bytes -= released.iter().map(|effect| effect.bytes().len()).sum::<usize>();
+        self.held_bytes -= released
+            .iter()
+            .map(|effect| effect.bytes().len())
+            .sum::<usize>();
         released
     }
 

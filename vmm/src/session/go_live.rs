@@ -34,11 +34,20 @@ impl BackupInputs {
     /// Inputs from `feed`; after the failover from `inbox`, with outputs to `pipe`.
     #[must_use]
     pub fn new(feed: Arc<LogFeed>, inbox: Arc<Inbox>, pipe: Arc<LogPipe>) -> Self {
-        Self { logged: Logged::new(Feed(Arc::clone(&feed))), live: None, feed, inbox, pipe }
+        Self {
+            logged: Logged::new(Feed(Arc::clone(&feed))),
+            live: None,
+            feed,
+            inbox,
+            pipe,
+        }
     }
 
     /// Asks whoever answers now; where the log ends, waits for the verdict and asks the world.
-    fn ask<T>(&mut self, question: impl Fn(&mut dyn Inputs) -> Result<T, InputError>) -> Result<T, InputError> {
+    fn ask<T>(
+        &mut self,
+        question: impl Fn(&mut dyn Inputs) -> Result<T, InputError>,
+    ) -> Result<T, InputError> {
         if self.live.is_none() {
             match question(&mut self.logged) {
                 Err(InputError::Exhausted { .. }) => self.feed.wait_verdict()?,
@@ -48,7 +57,12 @@ impl BackupInputs {
         let live = self.live.get_or_insert_with(|| {
             let clock = GuestClock::starting_at(self.logged.last_time_ns());
             let recorder = Box::new(PipeRecorder::new(Arc::clone(&self.pipe)));
-            Live::new(clock, Arc::clone(&self.inbox), recorder, self.logged.last_seq() + 1)
+            Live::new(
+                clock,
+                Arc::clone(&self.inbox),
+                recorder,
+                self.logged.last_seq() + 1,
+            )
         });
         question(live)
     }

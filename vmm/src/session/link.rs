@@ -40,8 +40,13 @@ impl Link {
     /// # Errors
     /// If no port is free for heartbeats.
     pub async fn to_backup(connection: Connection, session: u64) -> Result<Self, SessionError> {
-        let heartbeats = Heartbeats::connect(connection.local_addr(), connection.peer_addr(), session).await?;
-        Ok(Self { halves: Some(connection.split()), told_closed: false, heartbeats })
+        let heartbeats =
+            Heartbeats::connect(connection.local_addr(), connection.peer_addr(), session).await?;
+        Ok(Self {
+            halves: Some(connection.split()),
+            told_closed: false,
+            heartbeats,
+        })
     }
 
     /// A backup's end.
@@ -50,7 +55,11 @@ impl Link {
     /// If the port is taken for heartbeats.
     pub async fn to_primary(connection: Connection) -> Result<Self, SessionError> {
         let heartbeats = Heartbeats::bind(connection.local_addr()).await?;
-        Ok(Self { halves: Some(connection.split()), told_closed: false, heartbeats })
+        Ok(Self {
+            halves: Some(connection.split()),
+            told_closed: false,
+            heartbeats,
+        })
     }
 
     /// At a backup: heartbeats of this pair count from now on.

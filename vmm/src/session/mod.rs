@@ -98,7 +98,9 @@ pub enum SessionError {
         source: std::io::Error,
     },
     /// Two pairs with the same arbiter state are started at once.
-    #[error("Somebody else took term {term} at the same moment: does another pair use this arbiter state? Give each pair its own")]
+    #[error(
+        "Somebody else took term {term} at the same moment: does another pair use this arbiter state? Give each pair its own"
+    )]
     Contended {
         /// The arbiter's term now.
         term: u64,

@@ -62,7 +62,13 @@ impl LogPipe {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
-            contents: Mutex::new(Contents { taken: Taken::default(), bytes: 0, filled_at: Instant::now(), has_room: true, closed: false }),
+            contents: Mutex::new(Contents {
+                taken: Taken::default(),
+                bytes: 0,
+                filled_at: Instant::now(),
+                has_room: true,
+                closed: false,
+            }),
             room: Condvar::new(),
             filled: Notify::new(),
             sleep_percent: AtomicU8::new(0),
@@ -90,7 +96,8 @@ impl LogPipe {
         loop {
             let (urgent, flush_at) = {
                 let contents = self.lock();
-                let flush_at = (!contents.taken.entries.is_empty()).then(|| contents.filled_at + FLUSH_INTERVAL);
+                let flush_at = (!contents.taken.entries.is_empty())
+                    .then(|| contents.filled_at + FLUSH_INTERVAL);
                 (contents.taken.urgent, flush_at)
             };
             match flush_at {
@@ -98,7 +105,10 @@ impl LogPipe {
                 None => self.filled.notified().await,
                 // Sleeps out the interval unless something urgent comes.
                 Some(flush_at) => {
-                    if tokio::time::timeout_at(flush_at.into(), self.filled.notified()).await.is_err() {
+                    if tokio::time::timeout_at(flush_at.into(), self.filled.notified())
+                        .await
+                        .is_err()
+                    {
                         return;
                     }
                 }
@@ -117,7 +127,8 @@ impl LogPipe {
 
     /// Makes the vCPU sleep this share of its time, percent below 100.
     pub fn set_pace(&self, sleep_percent: u8) {
-        self.sleep_percent.store(sleep_percent.min(99), Ordering::Relaxed);
+        self.sleep_percent
+            .store(sleep_percent.min(99), Ordering::Relaxed);
     }
 
     /// The session is over: the vCPU stops at its next entry.
@@ -137,7 +148,10 @@ impl PipeRecorder {
     /// The recording end of `pipe`.
     #[must_use]
     pub fn new(pipe: Arc<LogPipe>) -> Self {
-        Self { pipe, last_pause: Instant::now() }
+        Self {
+            pipe,
+            last_pause: Instant::now(),
+        }
     }
 
     /// Sleeps its share, if the backup lags.
@@ -155,7 +169,9 @@ impl PipeRecorder {
 
 fn payload_bytes(event: &Event) -> usize {
     match event {
-        Event::Frame { bytes } | Event::ConsoleInput { bytes } | Event::Entropy { bytes } => bytes.len(),
+        Event::Frame { bytes } | Event::ConsoleInput { bytes } | Event::Entropy { bytes } => {
+            bytes.len()
+        }
         _ => 0,
     }
 }
@@ -165,16 +181,23 @@ impl Recorder for PipeRecorder {
         self.pace();
         let pipe = &*self.pipe;
         let full = |contents: &mut Contents| {
-            !contents.closed && (!contents.has_room || contents.taken.entries.len() >= MAX_ENTRIES || contents.bytes >= MAX_BYTES)
+            !contents.closed
+                && (!contents.has_room
+                    || contents.taken.entries.len() >= MAX_ENTRIES
+                    || contents.bytes >= MAX_BYTES)
         };
-        let mut contents = pipe.room.wait_while(pipe.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        let mut contents = pipe
+            .room
+            .wait_while(pipe.lock(), full)
+            .unwrap_or_else(PoisonError::into_inner);
         if contents.closed {
             return Err(InputError::Closed);
         }
         let was_empty = contents.taken.entries.is_empty();
         let urgent = effect.is_some() || matches!(entry.event, Event::End { .. });
         let wake = was_empty || (urgent && !contents.taken.urgent);
-        contents.bytes += payload_bytes(&entry.event) + effect.as_ref().map_or(0, |effect| effect.bytes().len());
+        contents.bytes +=
+            payload_bytes(&entry.event) + effect.as_ref().map_or(0, |effect| effect.bytes().len());
         contents.taken.urgent |= urgent;
         if was_empty {
             contents.filled_at = Instant::now();

@@ -3,7 +3,12 @@
 //! In: a log file. Out: the machine's end, and on the way what it printed. The machine is the same, only its inputs come
 //! from the file.
 
-use std::{collections::VecDeque, fs::File, io::{BufReader, BufWriter}, path::Path};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{BufReader, BufWriter},
+    path::Path,
+};
 
 use logging_channel::{
     Entry, Event,
@@ -37,18 +42,32 @@ impl FileRecorder {
     ///
     /// # Errors
     /// If it cannot be created or written.
-    pub fn create(path: &Path, identity: Identity, boot: BootChoices) -> Result<Self, SessionError> {
+    pub fn create(
+        path: &Path,
+        identity: Identity,
+        boot: BootChoices,
+    ) -> Result<Self, SessionError> {
         let file = File::create(path).map_err(|source| log_failed("create", path, source))?;
-        Ok(Self { writer: LogWriter::new(BufWriter::new(file), identity, boot)?, batch: Vec::new() })
+        Ok(Self {
+            writer: LogWriter::new(BufWriter::new(file), identity, boot)?,
+            batch: Vec::new(),
+        })
     }
 }
 
 fn log_failed(doing: &'static str, path: &Path, source: std::io::Error) -> SessionError {
-    SessionError::LogFile { doing, path: path.to_owned(), source }
+    SessionError::LogFile {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn not_written(error: LogError) -> InputError {
-    InputError::Host { doing: "Cannot write the log file", source: std::io::Error::other(error) }
+    InputError::Host {
+        doing: "Cannot write the log file",
+        source: std::io::Error::other(error),
+    }
 }
 
 impl Recorder for FileRecorder {
@@ -56,7 +75,9 @@ impl Recorder for FileRecorder {
         let last = matches!(entry.event, Event::End { .. });
         self.batch.push(entry);
         if self.batch.len() == BATCH_ENTRIES || last {
-            self.writer.append(std::mem::take(&mut self.batch)).map_err(not_written)?;
+            self.writer
+                .append(std::mem::take(&mut self.batch))
+                .map_err(not_written)?;
             self.writer.flush().map_err(not_written)?;
         }
         Ok(())
@@ -82,7 +103,10 @@ struct FileSource {
 impl LogSource for FileSource {
     fn next(&mut self) -> Result<Option<Entry>, InputError> {
         while self.batch.is_empty() {
-            let failed = |error| InputError::Host { doing: "Cannot read the log file", source: std::io::Error::other(error) };
+            let failed = |error| InputError::Host {
+                doing: "Cannot read the log file",
+                source: std::io::Error::other(error),
+            };
             match self.reader.next_batch().map_err(failed)? {
                 Some(batch) => self.batch.extend(batch),
                 None => return Ok(None),
@@ -108,6 +132,10 @@ pub fn replay<E: Engine>(
     reader: LogReader<BufReader<File>>,
     console: ConsoleOutput,
 ) -> Result<Ending, SessionError> {
-    let source = FileSource { reader, batch: VecDeque::new(), console };
+    let source = FileSource {
+        reader,
+        batch: VecDeque::new(),
+        console,
+    };
     Ok(Replica::new(machine, Logged::new(source)).run()?)
 }

@@ -24,8 +24,8 @@ use super::{
     gate::OutputGate,
     link::{Heard, Link},
     pipe::{LogPipe, PipeRecorder},
-    reports::Reporter,
     replica::{Ending, ReplicaError},
+    reports::Reporter,
     setup::Prepared,
     solo,
     vcpu::VcpuThread,
@@ -33,7 +33,10 @@ use super::{
 };
 use crate::{
     host::MonotonicClock,
-    inputs::{Live, live::{GuestClock, random_bytes}},
+    inputs::{
+        Live,
+        live::{GuestClock, random_bytes},
+    },
 };
 
 /// From one try to reach the backup to the next.
@@ -124,7 +127,10 @@ impl Session<'_> {
 
     /// Waits for whatever happens first.
     async fn next_event(&mut self) -> Result<Option<PrimaryEvent>, SessionError> {
-        let wakeup = self.core.next_wakeup().map(|at| at.saturating_sub(self.clock.now()));
+        let wakeup = self
+            .core
+            .next_wakeup()
+            .map(|at| at.saturating_sub(self.clock.now()));
         let event = tokio::select! {
             biased;
             () = sleep(wakeup) => Some(PrimaryEvent::Tick),
@@ -180,9 +186,14 @@ impl Session<'_> {
                 PrimaryAction::RunAlone { .. } => return Ok(Turn::RunAlone),
                 PrimaryAction::Pace { sleep_percent } => self.pipe.set_pace(sleep_percent),
                 PrimaryAction::Report(report) => self.reporter.report(&report),
-                PrimaryAction::Refused { reason, .. } => return Ok(Turn::Over(Outcome::Refused { reason })),
+                PrimaryAction::Refused { reason, .. } => {
+                    return Ok(Turn::Over(Outcome::Refused { reason }));
+                }
                 PrimaryAction::Finish => {
-                    return Ok(Turn::Over(Outcome::Ended(self.ending.expect("only a guest that ended finishes a pair"))));
+                    return Ok(Turn::Over(Outcome::Ended(
+                        self.ending
+                            .expect("only a guest that ended finishes a pair"),
+                    )));
                 }
                 PrimaryAction::Halt { reason } => {
                     self.pipe.close();
@@ -208,7 +219,8 @@ impl Session<'_> {
         for effect in self.gate.release_through(through) {
             self.world.perform(&effect)?;
         }
-        self.core.handle(PrimaryEvent::Released { through }, self.clock.now());
+        self.core
+            .handle(PrimaryEvent::Released { through }, self.clock.now());
         Ok(())
     }
 
@@ -239,7 +251,9 @@ async fn find_backup(address: &str, timeout: Duration) -> Result<Connection, Ses
     loop {
         let left = give_up_at.saturating_duration_since(tokio::time::Instant::now());
         match transport::connect(address, left.max(RETRY_INTERVAL)).await {
-            Err(TransportError::Connect { .. }) if left > RETRY_INTERVAL => tokio::time::sleep(RETRY_INTERVAL).await,
+            Err(TransportError::Connect { .. }) if left > RETRY_INTERVAL => {
+                tokio::time::sleep(RETRY_INTERVAL).await
+            }
             connection => return Ok(connection?),
         }
     }

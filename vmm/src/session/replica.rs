@@ -58,7 +58,10 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
     /// See [`ReplicaError`].
     pub fn run(&mut self) -> Result<Ending, ReplicaError> {
         loop {
-            match self.inputs.next(self.machine.position(), &self.machine.view())? {
+            match self
+                .inputs
+                .next(self.machine.position(), &self.machine.view())?
+            {
                 Next::Apply(event) => self.machine.apply(&event),
                 Next::Interrupt => {
                     let at = self.machine.position();
@@ -79,7 +82,11 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
 
     fn handle(&mut self, exit: Exit) -> Result<(), ReplicaError> {
         let at = self.machine.position();
-        let time_ns = if self.machine.needs_time(exit) { Some(self.inputs.time(at)?) } else { None };
+        let time_ns = if self.machine.needs_time(exit) {
+            Some(self.inputs.time(at)?)
+        } else {
+            None
+        };
         self.machine.handle(exit, time_ns)?;
         self.pass_on_effects()?;
         if digest::is_due(at) {

@@ -37,14 +37,27 @@ impl Reporter {
     /// The guest ended.
     pub fn ended(&self, ending: &Ending) {
         let Ending { reason, at, digest } = ending;
-        self.note(&format!("the guest ended ({reason:?}) at {at}, digest {digest}"));
-        self.events.emit(&Event::Ended { reason: format!("{reason:?}"), digest: digest.to_string() });
+        self.note(&format!(
+            "the guest ended ({reason:?}) at {at}, digest {digest}"
+        ));
+        self.events.emit(&Event::Ended {
+            reason: format!("{reason:?}"),
+            digest: digest.to_string(),
+        });
     }
 
     /// The machine does not follow its log.
     pub fn diverged(&self, divergence: &Divergence) {
-        let Divergence { at, expected, actual } = divergence.clone();
-        self.events.emit(&Event::Divergence { position: at, expected, actual });
+        let Divergence {
+            at,
+            expected,
+            actual,
+        } = divergence.clone();
+        self.events.emit(&Event::Divergence {
+            position: at,
+            expected,
+            actual,
+        });
     }
 
     /// What the protocol core has to tell.
@@ -61,15 +74,27 @@ impl Reporter {
 fn event(report: &Report) -> Option<Event> {
     Some(match report {
         Report::PairFormed { term } => Event::PairFormed { term: *term },
-        Report::PeerLost { why } => Event::PeerLost { why: why.to_string() },
+        Report::PeerLost { why } => Event::PeerLost {
+            why: why.to_string(),
+        },
         Report::Claiming { term } => Event::Claiming { term: *term },
         Report::WaitingForArbiter => Event::WaitingForArbiter,
         Report::ClaimWon { term } => Event::ClaimWon { term: *term },
         Report::ClaimLost { term } => Event::ClaimLost { term: *term },
         Report::Live { term } => Event::Live { term: *term },
-        Report::Lag { entries, time } => Event::Lag { entries: *entries, ms: time.as_millis() as u64 },
-        Report::Halted { reason } => Event::Halted { reason: reason.clone() },
-        Report::Refused { reason, .. } => Event::Halted { reason: reason.clone() },
-        Report::Draining { .. } | Report::Paced { .. } | Report::Finished | Report::Diverged { .. } => return None,
+        Report::Lag { entries, time } => Event::Lag {
+            entries: *entries,
+            ms: time.as_millis() as u64,
+        },
+        Report::Halted { reason } => Event::Halted {
+            reason: reason.clone(),
+        },
+        Report::Refused { reason, .. } => Event::Halted {
+            reason: reason.clone(),
+        },
+        Report::Draining { .. }
+        | Report::Paced { .. }
+        | Report::Finished
+        | Report::Diverged { .. } => return None,
     })
 }

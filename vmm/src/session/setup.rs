@@ -44,18 +44,28 @@ impl std::str::FromStr for MacAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not an Ethernet address such as {}", Self::DEFAULT);
+        let wrong = || {
+            format!(
+                "{text:?} is not an Ethernet address such as {}",
+                Self::DEFAULT
+            )
+        };
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(wrong)?;
+            let part = parts
+                .next()
+                .filter(|part| part.len() == 2)
+                .ok_or_else(wrong)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
         }
         if parts.next().is_some() {
             return Err(wrong());
         }
         if bytes[0] & 1 != 0 {
-            return Err(format!("{text} is a multicast address; a network card needs a unicast one"));
+            return Err(format!(
+                "{text} is a multicast address; a network card needs a unicast one"
+            ));
         }
         Ok(Self(bytes))
     }
@@ -136,7 +146,11 @@ impl Prepared {
             return Err(SetupError::NoSoftEngine);
         }
         let kernel = read("kernel", &config.kernel)?;
-        let initrd = config.initrd.as_deref().map(|path| read("initial RAM disk", path)).transpose()?;
+        let initrd = config
+            .initrd
+            .as_deref()
+            .map(|path| read("initial RAM disk", path))
+            .transpose()?;
         let memory = allocate_memory(config.memory_bytes)?;
         let engine = KvmEngine::new(&memory)?;
         let identity = Identity {
@@ -149,8 +163,18 @@ impl Prepared {
             initrd: initrd.as_deref().map(Digest::of),
             devices: devices(config.mac),
         };
-        let images = BootImages { kernel, initrd, command_line: full_command_line(config) };
-        Ok(Self { engine, memory, images, mac: config.mac, identity })
+        let images = BootImages {
+            kernel,
+            initrd,
+            command_line: full_command_line(config),
+        };
+        Ok(Self {
+            engine,
+            memory,
+            images,
+            mac: config.mac,
+            identity,
+        })
     }
 
     /// What must match between replicas.
@@ -170,18 +194,32 @@ impl Prepared {
     /// # Errors
     /// See [`SetupError`].
     pub fn boot(self, choices: &BootChoices) -> Result<Machine<KvmEngine>, SetupError> {
-        let loaded = boot::load(&self.memory, &self.images, &choices.rng_seed, TscRewrite::Rewrite)?;
+        let loaded = boot::load(
+            &self.memory,
+            &self.images,
+            &choices.rng_seed,
+            TscRewrite::Rewrite,
+        )?;
         let devices = DevicesConfig {
             unix_time_s: choices.unix_time_s,
             mac: self.mac.map(|mac| mac.0),
             memory_bytes: self.identity.memory_bytes,
         };
-        Ok(Machine::new(self.engine, self.memory, &devices, &loaded.state)?)
+        Ok(Machine::new(
+            self.engine,
+            self.memory,
+            &devices,
+            &loaded.state,
+        )?)
     }
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
-    std::fs::read(path).map_err(|source| SetupError::Read { what, path: path.to_owned(), source })
+    std::fs::read(path).map_err(|source| SetupError::Read {
+        what,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The machine's optional and configurable devices.
@@ -209,7 +247,14 @@ mod tests {
         let mac: MacAddress = "52:54:00:6c:73:01".parse().expect("a good address");
         assert_eq!(mac, MacAddress::DEFAULT);
         assert_eq!(mac.to_string(), "52:54:00:6c:73:01");
-        for bad in ["", "52:54:00:6c:73", "52:54:00:6c:73:01:02", "52:54:00:6c:73:zz", "5:254:00:6c:73:01", "01:00:5e:00:00:01"] {
+        for bad in [
+            "",
+            "52:54:00:6c:73",
+            "52:54:00:6c:73:01:02",
+            "52:54:00:6c:73:zz",
+            "5:254:00:6c:73:01",
+            "01:00:5e:00:00:01",
+        ] {
             assert!(bad.parse::<MacAddress>().is_err(), "{bad}");
         }
     }

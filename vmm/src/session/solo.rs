@@ -37,7 +37,8 @@ pub async fn run<E: Engine + Send + 'static>(
         Some(log) => Box::new(Both(log, to_pipe)),
         None => to_pipe,
     };
-    let inputs = Live::new(GuestClock::starting_at(0), world.inbox(), recorder, 1).with_jitter(jitter_seed);
+    let inputs =
+        Live::new(GuestClock::starting_at(0), world.inbox(), recorder, 1).with_jitter(jitter_seed);
     let mut vcpu = VcpuThread::spawn(machine, inputs);
     world.connect();
     go_on(world, &pipe, &mut vcpu).await
@@ -47,7 +48,11 @@ pub async fn run<E: Engine + Send + 'static>(
 ///
 /// # Errors
 /// See [`SessionError`].
-pub async fn go_on(world: &mut World, pipe: &LogPipe, vcpu: &mut VcpuThread) -> Result<Ending, SessionError> {
+pub async fn go_on(
+    world: &mut World,
+    pipe: &LogPipe,
+    vcpu: &mut VcpuThread,
+) -> Result<Ending, SessionError> {
     loop {
         tokio::select! {
             biased;

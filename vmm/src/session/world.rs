@@ -45,7 +45,14 @@ impl World {
     pub fn new(tap: Option<Tap>, console: &Console) -> Result<Self, SessionError> {
         let tap = tap.map(watch).transpose()?;
         let (console, typed) = (console.open()?, console.input()?);
-        Ok(Self { tap, console, typed, inbox: Arc::default(), connected: false, buffer: vec![0; MAX_FRAME_BYTES] })
+        Ok(Self {
+            tap,
+            console,
+            typed,
+            inbox: Arc::default(),
+            connected: false,
+            buffer: vec![0; MAX_FRAME_BYTES],
+        })
     }
 
     /// Where received frames and typed bytes go.
@@ -92,7 +99,9 @@ impl World {
     /// # Errors
     /// As [`Self::perform`].
     pub fn perform_all(&mut self, outputs: Vec<(u64, Effect)>) -> Result<(), HostError> {
-        outputs.iter().try_for_each(|(_, effect)| self.perform(effect))
+        outputs
+            .iter()
+            .try_for_each(|(_, effect)| self.perform(effect))
     }
 
     /// Waits for something to arrive and passes it on. Cancel-safe.
@@ -140,13 +149,20 @@ fn watch(tap: Tap) -> Result<AsyncFd<Tap>, SessionError> {
 }
 
 /// Waits for frames and reads a few.
-async fn read_frames(tap: &AsyncFd<Tap>, buffer: &mut [u8]) -> Result<VecDeque<Vec<u8>>, SessionError> {
+async fn read_frames(
+    tap: &AsyncFd<Tap>,
+    buffer: &mut [u8],
+) -> Result<VecDeque<Vec<u8>>, SessionError> {
     let failed = tap_failed("receive from");
     let mut frames = VecDeque::new();
     while frames.is_empty() {
         let mut ready = tap.readable().await.map_err(failed)?;
         while frames.len() < FRAMES_AT_A_TIME {
-            let read = ready.try_io(|tap| tap.get_ref().read_frame(buffer)?.ok_or(std::io::ErrorKind::WouldBlock.into()));
+            let read = ready.try_io(|tap| {
+                tap.get_ref()
+                    .read_frame(buffer)?
+                    .ok_or(std::io::ErrorKind::WouldBlock.into())
+            });
             match read {
                 Ok(Ok(length)) => frames.push_back(buffer[..length].to_vec()),
                 Ok(Err(error)) => return Err(failed(error)),

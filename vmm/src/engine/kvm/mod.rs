@@ -124,13 +124,7 @@ impl KvmEngine {
             self.exit_incomplete = false;
         }
         while !done(self) {
-            let debugging = self.pvm.as_ref().map_or(
-                Debugging {
-                    step: true,
-                    breakpoint: None,
-                },
-                |pvm| pvm.debugging(true),
-            );
+            let debugging = self.stepping()?;
             self.vcpu.set_debugging(debugging)?;
             match self.vcpu.enter()? {
                 RawExit::Debug { pc } if !self.at_fault_entry(pc) => {
@@ -145,6 +139,17 @@ impl KvmEngine {
             }
         }
         Ok(Stop::Reached)
+    }
+
+    /// How to execute one instruction.
+    fn stepping(&self) -> Result<Debugging, EngineError> {
+        Ok(match &self.pvm {
+            Some(pvm) => pvm.debugging(!Pvm::next_is_halt(&self.vcpu, &self.memory)?),
+            None => Debugging {
+                step: true,
+                breakpoint: None,
+            },
+        })
     }
 
     fn at_fault_entry(&self, pc: u64) -> bool {

@@ -10,6 +10,7 @@
 //!   from user mode passes that breakpoint: a deterministic point. It is reported as [`Exit::InjectionPoint`] and counted,
 //!   and [`CLOCK`] says so.
 //! - RFLAGS.RF does not suppress the breakpoint in emulated code: the handler's first instruction is stepped over.
+//! - HLT cannot be single-stepped: it is run freely, which stops after it all the same.
 //! - A few instructions are not emulated at CPL 0; `fwait` and `int3` are completed here.
 //! - CPUID leaf 1 lets the host's features through: they become part of the CPU model's name.
 //!
@@ -24,7 +25,7 @@
 //! RDTSC and RDRAND in guest *user* mode run natively and cannot be caught: guests must not use them there (`docs/hosts.md`).
 
 use kvm_bindings::{kvm_segment, kvm_sregs};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::{
     paging,
@@ -107,6 +108,15 @@ impl Pvm {
         }
         [self.star, self.lstar, self.fmask] = vcpu.msrs([MSR_STAR, MSR_LSTAR, MSR_FMASK])?;
         Ok(())
+    }
+
+    /// Whether HLT is the next instruction. It must not be single-stepped: KVM then reports the step, keeps the halt to itself and
+    /// reports it some instructions later.
+    pub fn next_is_halt(vcpu: &Vcpu, memory: &GuestMemoryMmap) -> Result<bool, EngineError> {
+        const HLT: u8 = 0xF4;
+        let rip = vcpu.regs()?.rip;
+        let physical = paging::translate(memory, vcpu.sregs()?.cr3, rip);
+        Ok(physical.and_then(|address| memory.read_obj(GuestAddress(address)).ok()) == Some(HLT))
     }
 
     /// Whether this debug exit is the breakpoint on the #PF entry point.
