@@ -104,3 +104,50 @@ impl Identity {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_that_differs_is_named_and_none_else() {
+        let primary = Identity {
+            format_version: 1,
+            clock: "exits".to_owned(),
+            cpu_model: "a".to_owned(),
+            memory_bytes: 1,
+            command_line: "quiet".to_owned(),
+            kernel: Digest([0; 16]),
+            initrd: None,
+            devices: vec!["a".to_owned(), "b".to_owned()],
+        };
+        assert_eq!(primary.mismatches(&primary), []);
+        let backup = Identity {
+            format_version: 2,
+            clock: "instructions".to_owned(),
+            cpu_model: "b".to_owned(),
+            memory_bytes: 2,
+            command_line: "quiet ".to_owned(),
+            kernel: Digest([1; 16]),
+            initrd: Some(Digest([2; 16])),
+            devices: vec!["a, b".to_owned()],
+        };
+        let mismatches = primary.mismatches(&backup);
+        let fields: Vec<&str> = mismatches.iter().map(|m| m.field.as_str()).collect();
+        let all = [
+            "log format version",
+            "clock",
+            "CPU model",
+            "--memory",
+            "--cmdline",
+            "--kernel",
+            "--initrd",
+            "devices",
+        ];
+        assert_eq!(fields, all);
+        assert_eq!(
+            mismatches[4].to_string(),
+            "--cmdline differs: the primary has \"quiet\", the backup has \"quiet \""
+        );
+    }
+}

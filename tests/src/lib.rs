@@ -1,3 +1,5 @@
 //! What the end-to-end tests share.
 
+pub mod images;
 pub mod snippet;
+pub mod twins;

@@ -9,8 +9,10 @@ pub enum Task {
     Echod,
     /// A shell on the console; the guest ends with it.
     Shell,
-    /// The workload of the twins test; the guest ends with it.
+    /// The workload of the twins test; the guest ends after it.
     SelfTest,
+    /// A workload in shell, for a machine without a twin; the guest ends with it.
+    ShellTest,
     /// End at once, for measuring the boot.
     PowerOff,
 }
@@ -45,6 +47,7 @@ fn task(name: &str) -> Option<Task> {
         "echod" => Task::Echod,
         "sh" => Task::Shell,
         "selftest" => Task::SelfTest,
+        "shelltest" => Task::ShellTest,
         "poweroff" => Task::PowerOff,
         _ => return None,
     })

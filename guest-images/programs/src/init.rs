@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! kernel ── /init ── mount ── read /proc/cmdline ─┬─ services ── "lockstep: ready" ── for good
-//!                     "lockstep: init"            ├─ sh, selftest: a child; when it ends ─┐
-//!                                                 └─ poweroff ── "lockstep: bye" ── reboot ┘
+//!                     "lockstep: init"            ├─ sh, shelltest: a child; when it ends ─┤
+//!                                                 ├─ selftest; when it is done ────────────┤
+//!                                                 └─ poweroff ── "lockstep: bye", reboot ◄─┘
 //! ```
 
 use std::ffi::CStr;
@@ -11,12 +12,13 @@ use std::process::{Child, Command};
 
 use crate::command_line::{self, Task};
 use crate::console::say;
+use crate::selftest;
 use crate::service::{self, Service};
 
 /// The only shell. The small initramfs is without it.
 const BUSYBOX: &str = "/bin/busybox";
-/// What `lockstep.run=selftest` runs.
-const SELFTEST: &str = "/bin/selftest.sh";
+/// What `lockstep.run=shelltest` runs.
+const SHELL_TEST: &str = "/bin/shelltest.sh";
 
 /// Runs as process 1; never returns.
 pub fn run() -> ! {
@@ -31,13 +33,17 @@ pub fn run() -> ! {
     let (tasks, unknown) = command_line::tasks(&text);
     for name in unknown {
         say(&format!(
-            "lockstep.run={name} is unknown; there are counterd, echod, sh, selftest, poweroff"
+            "lockstep.run={name} is unknown; there are counterd, echod, selftest, poweroff, sh, shelltest"
         ));
     }
     if tasks.contains(&Task::PowerOff) {
         power_off();
     }
     start_services(&tasks);
+    if tasks.contains(&Task::SelfTest) {
+        selftest::run();
+        power_off();
+    }
     let foreground = tasks.iter().find_map(|task| foreground(*task));
     wait(foreground);
 }
@@ -67,7 +73,7 @@ fn start_services(tasks: &[Task]) {
         let service = match task {
             Task::Counterd => Service::Counter,
             Task::Echod => Service::Echo,
-            Task::Shell | Task::SelfTest | Task::PowerOff => continue,
+            _ => continue,
         };
         match service::listen(service) {
             Ok(listener) => listeners.push((service, listener)),
@@ -88,8 +94,8 @@ fn foreground(task: Task) -> Option<Child> {
     match task {
         // `setsid -c` gives the shell a controlling terminal, so that Ctrl-C works.
         Task::Shell => command.args(["setsid", "-c", BUSYBOX, "sh"]),
-        Task::SelfTest => command.args(["sh", SELFTEST]),
-        Task::Counterd | Task::Echod | Task::PowerOff => return None,
+        Task::ShellTest => command.args(["sh", SHELL_TEST]),
+        _ => return None,
     };
     command
         .env_clear()

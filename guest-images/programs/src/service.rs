@@ -46,15 +46,6 @@ const STACK_BYTES: usize = 32 * 1024;
 /// The last number given, to whomever.
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// Makes all threads allocate from one heap: glibc otherwise maps a new one for each.
-pub fn share_one_heap() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt only sets a limit, and no other thread exists yet.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1)
-    };
-}
-
 /// Listens on `service`'s port. The kernel queues connections from then on.
 pub fn listen(service: Service) -> std::io::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, service.port()))

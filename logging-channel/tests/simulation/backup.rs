@@ -49,7 +49,7 @@ impl World {
 
     pub fn take_backup(&mut self, input: Input) -> Checked {
         self.tell_backup(match input {
-            Input::Segment(Segment::Message(message)) => BackupEvent::Message(message),
+            Input::Segment(Segment::Message(message)) => BackupEvent::Message(*message),
             Input::Segment(Segment::Close) => BackupEvent::Disconnected,
             Input::Heartbeat(heartbeat) => BackupEvent::Heartbeat(heartbeat),
             Input::Answer(answer) => BackupEvent::Claim(answer),

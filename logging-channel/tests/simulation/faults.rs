@@ -2,8 +2,11 @@
 
 use logging_channel::protocol::Role;
 
+use crate::checker::Checked;
+use crate::primary::Mode;
+use crate::process::Condition;
 use crate::random::Random;
-use crate::world::Micros;
+use crate::world::{Bug, Happening, Micros, World};
 
 /// What does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,8 +106,8 @@ fn fault(random: &mut Random) -> Fault {
                 }
             };
             Fault::Partition {
-                primary: (both || primary).then(|| blocked()),
-                backup: (both || !primary).then(|| blocked()),
+                primary: (both || primary).then(&mut blocked),
+                backup: (both || !primary).then(blocked),
             }
         }
         9 => Fault::Isolate(role),
@@ -112,5 +115,120 @@ fn fault(random: &mut Random) -> Fault {
         11 => Fault::ArbiterFar(role),
         _ if random.percent(50) => Fault::DatagramBlackout,
         _ => Fault::SlowReplay,
+    }
+}
+
+impl World {
+    pub fn begin_fault(&mut self, index: usize) -> Checked {
+        let fault = self.faults[index].fault.clone();
+        self.trace(|| format!("FAULT {fault:?}"));
+        if index == 0 {
+            self.formed_before_faults =
+                self.primary.mode != Mode::Greeting && self.backup.mode != Mode::Greeting;
+        }
+        match fault {
+            Fault::KillProcess(role) => {
+                if !self.process(role).is_dead() {
+                    self.exit(role);
+                }
+            }
+            Fault::KillHost(role) => {
+                self.network.lose_tail(role, &mut self.random);
+                self.network.seal(role);
+                self.process(role).condition = Condition::Dead;
+            }
+            Fault::Stop(role) => {
+                let since = self.now;
+                if self.process(role).is_running() {
+                    self.process(role).condition = Condition::Stopped { since };
+                }
+            }
+            Fault::CutConnection {
+                at_primary,
+                at_backup,
+            } => self.cut(at_primary, at_backup),
+            Fault::Partition { primary, backup } => {
+                for (role, blocked) in [(Role::Primary, primary), (Role::Backup, backup)] {
+                    if let Some(blocked) = blocked {
+                        self.network.block(role, blocked);
+                    }
+                }
+            }
+            Fault::Isolate(role) => {
+                self.network.block(Role::Primary, Blocked::Everything);
+                self.network.block(Role::Backup, Blocked::Everything);
+                self.arbiter_far[usize::from(role == Role::Backup)] = true;
+            }
+            Fault::ArbiterDown => self.arbiter_down = true,
+            Fault::ArbiterFar(role) => {
+                self.arbiter_far[usize::from(role == Role::Backup)] = true;
+            }
+            Fault::DatagramBlackout => self.network.udp_blackout = true,
+            Fault::SlowReplay => self.slow_replay = true,
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, at_primary: bool, at_backup: bool) {
+        self.checker.network_cut = true;
+        for role in [Role::Primary, Role::Backup] {
+            self.network.lose_tail(role, &mut self.random);
+        }
+        // Who hears of it gets the end of what the other has sent.
+        if at_primary {
+            self.close(Role::Backup);
+        }
+        if at_backup {
+            self.close(Role::Primary);
+        }
+        self.network.seal(Role::Primary);
+        self.network.seal(Role::Backup);
+    }
+
+    pub fn end_fault(&mut self, index: usize) -> Checked {
+        let fault = self.faults[index].fault.clone();
+        self.trace(|| format!("over: {fault:?}"));
+        match fault {
+            Fault::Stop(role) => self.resume(role)?,
+            Fault::Partition { .. } => self.heal(),
+            Fault::Isolate(role) => {
+                self.heal();
+                self.arbiter_far[usize::from(role == Role::Backup)] = false;
+            }
+            Fault::ArbiterDown => self.arbiter_down = false,
+            Fault::ArbiterFar(role) => {
+                self.arbiter_far[usize::from(role == Role::Backup)] = false;
+            }
+            Fault::DatagramBlackout => self.network.udp_blackout = false,
+            Fault::SlowReplay => self.slow_replay = false,
+            Fault::KillProcess(_) | Fault::KillHost(_) | Fault::CutConnection { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, role: Role) -> Checked {
+        let (now, bug) = (self.now, self.bug);
+        let process = self.process(role);
+        let Condition::Stopped { since } = process.condition else {
+            return Ok(());
+        };
+        process.condition = Condition::Running;
+        if bug == Some(Bug::ClockStopsWithProcess) && role == Role::Primary {
+            process.clock_lost += now - since;
+        }
+        // Its timers, its threads and its sockets all wait; which comes first is chance.
+        if self.random.percent(50) {
+            self.tick(role)?;
+        }
+        self.pump(role)
+    }
+
+    fn heal(&mut self) {
+        for from in [Role::Primary, Role::Backup] {
+            for _ in 0..self.network.heal(from) {
+                let at = self.now + self.random.between(50, 5_000);
+                self.schedule(at, Happening::Arrival { from });
+            }
+        }
     }
 }

@@ -17,6 +17,7 @@ mod world;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::ScopedJoinHandle;
 
 use primary::Mode;
 use world::{Bug, Outcome, World};
@@ -101,7 +102,7 @@ fn invariants_hold_whatever_fails() {
         let workers: Vec<_> = (0..threads)
             .map(|n| scope.spawn(move || run_all(n * share..((n + 1) * share).min(seeds))))
             .collect();
-        let results = workers.into_iter().map(|worker| worker.join());
+        let results = workers.into_iter().map(ScopedJoinHandle::join);
         results.fold(Statistics::default(), |sum, result| match result {
             Ok(statistics) => sum.merge(&statistics),
             Err(panic) => std::panic::resume_unwind(panic),

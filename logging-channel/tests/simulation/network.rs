@@ -13,7 +13,7 @@ use crate::random::Random;
 use crate::world::Micros;
 
 pub enum Segment {
-    Message(Message),
+    Message(Box<Message>),
     Close,
 }
 

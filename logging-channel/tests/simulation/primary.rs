@@ -59,7 +59,7 @@ impl World {
 
     pub fn take_primary(&mut self, input: Input) -> Checked {
         self.tell_primary(match input {
-            Input::Segment(Segment::Message(message)) => PrimaryEvent::Message(message),
+            Input::Segment(Segment::Message(message)) => PrimaryEvent::Message(*message),
             Input::Segment(Segment::Close) => PrimaryEvent::Disconnected,
             Input::Heartbeat(heartbeat) => PrimaryEvent::Heartbeat(heartbeat),
             Input::Answer(ClaimAnswer::Unreachable)

@@ -16,7 +16,7 @@ use logging_channel::{Digest, Entry};
 use crate::arbiter::Arbiter;
 use crate::backup::BackupProcess;
 use crate::checker::{Checked, Checker};
-use crate::faults::{self, Blocked, Fault, Plan};
+use crate::faults::{self, Plan};
 use crate::network::{Network, Segment};
 use crate::primary::{Mode, PrimaryProcess};
 use crate::process::{Condition, Input, Process};
@@ -54,6 +54,7 @@ pub enum Bug {
     SpeaksWhileReplaying,
 }
 
+#[derive(Clone, Copy)]
 pub enum Happening {
     Arrival { from: Role },
     Datagram { from: Role, heartbeat: Heartbeat },
@@ -83,11 +84,11 @@ pub struct World {
     /// Sessions close the connection when they give the peer up; they may also be slow to.
     pub closes_on_suspicion: bool,
     arbiter: Arbiter,
-    arbiter_down: bool,
-    arbiter_far: [bool; 2],
-    faults: Vec<Plan>,
+    pub arbiter_down: bool,
+    pub arbiter_far: [bool; 2],
+    pub faults: Vec<Plan>,
     /// The pair was formed when the first fault began.
-    formed_before_faults: bool,
+    pub formed_before_faults: bool,
     settled_seq: [u64; 2],
     through_codec: bool,
     verbose: bool,
@@ -296,7 +297,7 @@ impl World {
         self.process(role).clock(now)
     }
 
-    fn tick(&mut self, role: Role) -> Checked {
+    pub fn tick(&mut self, role: Role) -> Checked {
         match role {
             Role::Primary => self.tick_primary(),
             Role::Backup => self.tick_backup(),
@@ -358,7 +359,7 @@ impl World {
         } else {
             message
         };
-        self.send(from, Segment::Message(message));
+        self.send(from, Segment::Message(Box::new(message)));
     }
 
     pub fn close(&mut self, from: Role) {
@@ -415,119 +416,6 @@ impl World {
         let at = self.now + self.random.between(100, 4_000);
         self.schedule(at, Happening::AnswerArrives { to: from, answer });
         Ok(())
-    }
-
-    fn begin_fault(&mut self, index: usize) -> Checked {
-        let fault = self.faults[index].fault.clone();
-        self.trace(|| format!("FAULT {fault:?}"));
-        if index == 0 {
-            self.formed_before_faults =
-                self.primary.mode != Mode::Greeting && self.backup.mode != Mode::Greeting;
-        }
-        match fault {
-            Fault::KillProcess(role) => {
-                if !self.process(role).is_dead() {
-                    self.exit(role);
-                }
-            }
-            Fault::KillHost(role) => {
-                self.network.lose_tail(role, &mut self.random);
-                self.network.seal(role);
-                self.process(role).condition = Condition::Dead;
-            }
-            Fault::Stop(role) => {
-                let since = self.now;
-                if self.process(role).is_running() {
-                    self.process(role).condition = Condition::Stopped { since };
-                }
-            }
-            Fault::CutConnection {
-                at_primary,
-                at_backup,
-            } => self.cut(at_primary, at_backup),
-            Fault::Partition { primary, backup } => {
-                for (role, blocked) in [(Role::Primary, primary), (Role::Backup, backup)] {
-                    if let Some(blocked) = blocked {
-                        self.network.block(role, blocked);
-                    }
-                }
-            }
-            Fault::Isolate(role) => {
-                self.network.block(Role::Primary, Blocked::Everything);
-                self.network.block(Role::Backup, Blocked::Everything);
-                self.arbiter_far[usize::from(role == Role::Backup)] = true;
-            }
-            Fault::ArbiterDown => self.arbiter_down = true,
-            Fault::ArbiterFar(role) => {
-                self.arbiter_far[usize::from(role == Role::Backup)] = true;
-            }
-            Fault::DatagramBlackout => self.network.udp_blackout = true,
-            Fault::SlowReplay => self.slow_replay = true,
-        }
-        Ok(())
-    }
-
-    fn cut(&mut self, at_primary: bool, at_backup: bool) {
-        self.checker.network_cut = true;
-        for role in [Role::Primary, Role::Backup] {
-            self.network.lose_tail(role, &mut self.random);
-        }
-        // Who hears of it gets the end of what the other has sent.
-        if at_primary {
-            self.close(Role::Backup);
-        }
-        if at_backup {
-            self.close(Role::Primary);
-        }
-        self.network.seal(Role::Primary);
-        self.network.seal(Role::Backup);
-    }
-
-    fn end_fault(&mut self, index: usize) -> Checked {
-        let fault = self.faults[index].fault.clone();
-        self.trace(|| format!("over: {fault:?}"));
-        match fault {
-            Fault::Stop(role) => self.resume(role)?,
-            Fault::Partition { .. } => self.heal(),
-            Fault::Isolate(role) => {
-                self.heal();
-                self.arbiter_far[usize::from(role == Role::Backup)] = false;
-            }
-            Fault::ArbiterDown => self.arbiter_down = false,
-            Fault::ArbiterFar(role) => {
-                self.arbiter_far[usize::from(role == Role::Backup)] = false;
-            }
-            Fault::DatagramBlackout => self.network.udp_blackout = false,
-            Fault::SlowReplay => self.slow_replay = false,
-            Fault::KillProcess(_) | Fault::KillHost(_) | Fault::CutConnection { .. } => {}
-        }
-        Ok(())
-    }
-
-    fn resume(&mut self, role: Role) -> Checked {
-        let (now, bug) = (self.now, self.bug);
-        let process = self.process(role);
-        let Condition::Stopped { since } = process.condition else {
-            return Ok(());
-        };
-        process.condition = Condition::Running;
-        if bug == Some(Bug::ClockStopsWithProcess) && role == Role::Primary {
-            process.clock_lost += now - since;
-        }
-        // Its timers, its threads and its sockets all wait; which comes first is chance.
-        if self.random.percent(50) {
-            self.tick(role)?;
-        }
-        self.pump(role)
-    }
-
-    fn heal(&mut self) {
-        for from in [Role::Primary, Role::Backup] {
-            for _ in 0..self.network.heal(from) {
-                let at = self.now + self.random.between(50, 5_000);
-                self.schedule(at, Happening::Arrival { from });
-            }
-        }
     }
 
     /// Every queue of the sessions is bounded by the cores' limits.

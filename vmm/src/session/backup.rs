@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use logging_channel::{
     identity::BootChoices,
-    protocol::{Backup, BackupAction, BackupEvent},
+    protocol::{Backup, BackupAction, BackupEvent, Report},
     transport::Connection,
 };
 
@@ -189,7 +189,12 @@ impl Session<'_> {
                 }
                 BackupAction::Claim { expected_term } => self.claims.claim(expected_term),
                 BackupAction::GoLive { .. } => return Ok(Turn::GoLive),
-                BackupAction::Report(report) => self.reporter.report(&report),
+                BackupAction::Report(report) => {
+                    self.reporter.report(&report);
+                    if matches!(report, Report::PeerLost { .. }) {
+                        self.link.disconnect();
+                    }
+                }
                 BackupAction::Refused { reason, .. } => {
                     return Ok(Turn::Over(Outcome::Refused { reason }));
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use logging_channel::{
     protocol::{Heartbeat, Message},
-    transport::{Connection, Heartbeats, MessageReader, MessageWriter},
+    transport::{Connection, Heartbeats, MessageReader, MessageWriter, TransportError},
 };
 
 use super::SessionError;
@@ -76,6 +76,12 @@ impl Link {
         }
     }
 
+    /// The peer is given up: it notices soonest by the connection's end.
+    pub fn disconnect(&mut self) {
+        self.halves = None;
+        self.told_closed = true;
+    }
+
     /// Sends a heartbeat, if the network takes it now.
     pub fn send_heartbeat(&mut self, heartbeat: &Heartbeat) {
         self.heartbeats.send(heartbeat);
@@ -106,9 +112,17 @@ impl Link {
 
     /// Sends what waits, our last words, and closes. A peer that does not take them in time does without.
     pub async fn finish(self) {
-        if let Some((_reader, writer)) = self.halves {
-            drop(tokio::time::timeout(LAST_WORDS_TIMEOUT, writer.finish()).await);
-        }
+        let Some((mut reader, writer)) = self.halves else {
+            return;
+        };
+        let last_words = async {
+            writer.finish().await?;
+            // The system may throw away what the peer has not read yet, if we leave before it does.
+            while reader.next().await?.is_some() {}
+            Ok::<(), TransportError>(())
+        };
+        // How it ends changes nothing any more.
+        drop(tokio::time::timeout(LAST_WORDS_TIMEOUT, last_words).await);
     }
 }
 

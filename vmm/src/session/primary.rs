@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use logging_channel::{
     identity::BootChoices,
-    protocol::{Primary, PrimaryAction, PrimaryEvent},
+    protocol::{Primary, PrimaryAction, PrimaryEvent, Report},
     transport::{self, Connection, TransportError},
 };
 
@@ -185,7 +185,12 @@ impl Session<'_> {
                 PrimaryAction::Claim { expected_term } => self.claims.claim(expected_term),
                 PrimaryAction::RunAlone { .. } => return Ok(Turn::RunAlone),
                 PrimaryAction::Pace { sleep_percent } => self.pipe.set_pace(sleep_percent),
-                PrimaryAction::Report(report) => self.reporter.report(&report),
+                PrimaryAction::Report(report) => {
+                    self.reporter.report(&report);
+                    if matches!(report, Report::PeerLost { .. }) {
+                        self.link.disconnect();
+                    }
+                }
                 PrimaryAction::Refused { reason, .. } => {
                     return Ok(Turn::Over(Outcome::Refused { reason }));
                 }

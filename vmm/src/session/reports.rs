@@ -62,7 +62,7 @@ impl Reporter {
 
     /// What the protocol core has to tell.
     pub fn report(&self, report: &Report) {
-        if !matches!(report, Report::Lag { .. }) {
+        if !matches!(report, Report::Lag { .. } | Report::Paced { .. }) {
             self.note(&report.to_string());
         }
         if let Some(event) = event(report) {

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The workload of the twins test: a shell, pipes, forks, files, sleeps, randomness.
+# A shell, pipes, forks, files, sleeps, randomness. Not for twins on kvm-pvm: see README.md.
 # Few forks, because one costs half a second on kvm-pvm.
-say() { echo "lockstep: selftest $*"; }
+say() { echo "lockstep: shelltest $*"; }
 
 i=0
 while [ $i -lt 40 ]; do

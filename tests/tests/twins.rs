@@ -1,0 +1,81 @@
+//! Every guest, recorded and replayed in another process: same output, same end, same state.
+
+use std::time::Duration;
+
+use lockstep_tests::{
+    images,
+    twins::{Guest, Recording},
+};
+
+/// Seeds of the recorded runs' timing.
+const SEEDS: std::ops::Range<u64> = 1..6;
+
+fn twins(guest: &Guest, expected_output: &str) {
+    for seed in SEEDS {
+        let recording = Recording::make(guest, seed);
+        let output = String::from_utf8_lossy(&recording.end.console);
+        assert!(output.contains(expected_output), "seed {seed}: {output}");
+        assert_eq!(recording.replay("replay"), recording.end, "timing seed {seed}");
+    }
+}
+
+#[test]
+fn counter() {
+    twins(&Guest::bare("counter", "count=20 hz=100"), "counter end");
+}
+
+#[test]
+fn sleeper() {
+    twins(&Guest::bare("sleeper", "count=30 hz=200"), "sleeper end");
+}
+
+#[test]
+fn clock() {
+    twins(&Guest::bare("clock", "count=100"), "backwards=0");
+}
+
+#[test]
+fn entropy() {
+    twins(&Guest::bare("entropy", "count=10"), "entropy end");
+}
+
+#[test]
+fn faults() {
+    twins(&Guest::bare("faults", ""), "faults end");
+}
+
+#[test]
+fn user() {
+    twins(&Guest::bare("user", "count=20 hz=200"), "user end");
+}
+
+#[test]
+fn typist() {
+    let guest = Guest { typed: "hello\nlockstep\nquit\n", ..Guest::bare("typist", "") };
+    twins(&guest, "petskcol");
+}
+
+/// One recording, replayed three times, once under a different load.
+#[test]
+fn linux_boots_twice_alike() {
+    let command_line = images::variable("LOCKSTEP_LINUX_CMDLINE");
+    let guest = Guest {
+        kernel: images::variable("LOCKSTEP_LINUX_KERNEL").into(),
+        initrd: Some(images::variable("LOCKSTEP_LINUX_INITRD").into()),
+        command_line: format!("{command_line} lockstep.run=poweroff"),
+        memory: "96M",
+        typed: "",
+        limit: Duration::from_secs(600),
+    };
+    for seed in 1..3 {
+        let recording = Recording::make(&guest, seed);
+        let output = String::from_utf8_lossy(&recording.end.console);
+        assert!(output.contains("lockstep: bye"), "{output}");
+        std::thread::scope(|scope| {
+            let replays = ["first", "second"].map(|name| scope.spawn(|| recording.replay(name)));
+            for replay in replays {
+                assert_eq!(replay.join().expect("the replay ends well"), recording.end, "timing seed {seed}");
+            }
+        });
+    }
+}
