@@ -47,7 +47,8 @@ for folder in "${guests[@]}"; do
 done
 
 headline "tests of the workspace"
-cargo build --locked --release --package vmm --bin lockstep
+# The end-to-end tests run the program of their own profile, target/debug/lockstep.
+cargo build --locked --package vmm --bin lockstep
 run_tests . --workspace
 
 headline "all passed"
