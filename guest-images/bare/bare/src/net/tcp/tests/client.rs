@@ -118,7 +118,8 @@ impl Client {
             return vec![self.packet(ACK, self.sent_max, &[])];
         }
         if packet.has(SYN) {
-            assert_eq!(packet.sequence, self.server_start);
+            // A late SYN of ours may have opened it anew once all was over; our ACK sets it right.
+            assert!(packet.sequence == self.server_start || self.state == State::Closed);
             return vec![self.packet(ACK, self.sent_max, &[])];
         }
         assert!(packet.has(ACK));

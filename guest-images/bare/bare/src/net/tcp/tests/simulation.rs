@@ -141,8 +141,9 @@ fn run(mut clients: Vec<Client>, weather: Weather, seed: u64) -> Vec<String> {
     panic!("stuck");
 }
 
+/// Not more loss than leaves the server's patience with a silent peer intact.
 fn weather() -> impl Strategy<Value = Weather> {
-    (0_usize..40, 0_usize..40, 0_usize..20, any::<bool>()).prop_map(
+    (0_usize..20, 0_usize..40, 0_usize..20, any::<bool>()).prop_map(
         |(loss_percent, repeat_percent, delay_ticks, outages)| Weather {
             loss_percent,
             repeat_percent,
@@ -158,7 +159,7 @@ fn numbers(answers: &str) -> Vec<u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn no_answer_is_lost_repeated_or_reordered(
