@@ -176,7 +176,7 @@ impl Connection {
             match self.state {
                 // Our SYN+ACK was lost.
                 State::SynReceived if segment.sequence + 1 == self.receive_next => {
-                    self.send_next = self.send_start
+                    self.send_next = self.send_start;
                 }
                 // The peer has begun anew; its next SYN finds the way free.
                 State::SynReceived => self.free(),

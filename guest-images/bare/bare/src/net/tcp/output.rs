@@ -65,6 +65,7 @@ impl Headers {
 }
 
 /// The fields that differ from one segment to the next.
+#[derive(Clone, Copy)]
 struct Header {
     sequence: Sequence,
     ack: Sequence,

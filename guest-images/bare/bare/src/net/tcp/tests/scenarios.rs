@@ -182,7 +182,7 @@ fn fin_is_answered_by_fin_after_the_last_answer() {
         (ACK | PSH | FIN, &b"1\n"[..])
     );
     assert_eq!(answer.ack, next.sequence + 6);
-    assert_eq!(host.pass(20), [answer.clone()]);
+    assert_eq!(host.pass(20).as_slice(), std::slice::from_ref(&answer));
     let ack = Packet {
         sequence: answer.ack,
         ack: answer.sequence.wrapping_add(3),
