@@ -6,7 +6,7 @@ target=x86_64-unknown-none
 
 {
     # Without rustup, cargo says what it lacks.
-    if command -v rustup && ! rustup target list --installed | grep -qx "$target"; then
+    if command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$target"; then
         rustup target add "$target"
     fi
     # Flags meant for the host's programs would take the place of .cargo/config.toml's.

@@ -1,7 +1,7 @@
 //! The world as the I/O thread sees it: tap and console.
 //!
-//! In: effects that may happen. Out: frames and typed bytes, to the inbox. What always holds: while the replica is
-//! not live nothing is sent, and what is received is thrown away.
+//! In: effects that may happen. Out: frames and typed bytes, to the inbox. What always holds: nothing is sent but what
+//! a session performs, and until it connects the world, what is received is thrown away.
 
 use std::{collections::VecDeque, sync::Arc};
 
