@@ -19,6 +19,7 @@ use vmm::demo::{
     ArbiterKind, Evidence, Guest, Images, Network, Report, RigOptions, RoundReport,
     images::Recipe,
     round::{self, Round, Stage},
+    with_causes,
 };
 
 use super::{block_on, machine_args::EngineArg};
@@ -46,7 +47,10 @@ pub struct DemoArgs {
     /// Print one JSON object on standard output, and nothing else there
     #[arg(long)]
     json: bool,
-    /// The guest's kernel [default: what the recipe in guest-images/ makes]
+    /// Make the guest by the recipes in this folder [default: guest-images/ here, or further up]
+    #[arg(long, value_name = "DIR", conflicts_with = "kernel")]
+    images: Option<PathBuf>,
+    /// The guest's kernel, instead of making one
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
     /// The guest's initial RAM disk
@@ -110,13 +114,7 @@ async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         arbiter: ArbiterKind::Tcp,
         failure_timeout: None,
     };
-    let mut report = Report {
-        engine: args.engine().into(),
-        guest: args.guest().name().into(),
-        passed: false,
-        error: None,
-        rounds: Vec::new(),
-    };
+    let mut report = Report::new(args.engine(), args.guest());
     for number in 1..=args.rounds {
         let title = if args.rounds > 1 {
             format!("round {number}/{}: ", args.rounds)
@@ -127,21 +125,26 @@ async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         tell_evidence(&round.evidence);
         match round.result {
             Ok(round) => {
-                tell(&format!("{title}{}\n{round}", round_name(args)));
+                let text = format!(
+                    "{title}{} guest on {}\n{round}",
+                    args.guest(),
+                    args.engine()
+                );
+                if args.json {
+                    tell(&text)
+                } else {
+                    print(&text)?
+                }
                 report.rounds.push(round);
             }
             Err(error) => {
-                report.error = Some(error.to_string());
+                report.error = Some(with_causes(&error));
                 break;
             }
         }
     }
     report.passed = report.error.is_none() && report.rounds.iter().all(RoundReport::passed);
     conclude(args, &report)
-}
-
-fn round_name(args: &DemoArgs) -> String {
-    format!("{} guest on {}", args.guest(), args.engine())
 }
 
 /// The guest's files, built if they must be.
@@ -154,11 +157,16 @@ async fn images(args: &DemoArgs) -> anyhow::Result<Images> {
             &args.cmdline,
         ));
     }
-    let places: Vec<PathBuf> = [std::env::current_dir(), std::env::current_exe()]
-        .into_iter()
-        .flatten()
-        .collect();
-    let recipe = Recipe::find(args.guest(), &places)?;
+    let recipe = match &args.images {
+        Some(folder) => Recipe::in_folder(args.guest(), folder)?,
+        None => {
+            let places = [std::env::current_dir(), std::env::current_exe()];
+            Recipe::find(
+                args.guest(),
+                &places.into_iter().flatten().collect::<Vec<_>>(),
+            )?
+        }
+    };
     tell(&format!(
         "making the {} guest: {}",
         args.guest(),
@@ -183,22 +191,23 @@ async fn play(title: &str, args: &DemoArgs, options: RigOptions) -> Round {
     round
 }
 
-/// Prints what is asked for, and says by the exit code whether all went well.
+/// Prints the summary, and says by the exit code whether all went well.
 fn conclude(args: &DemoArgs, report: &Report) -> anyhow::Result<ExitCode> {
-    let text = if args.json {
-        serde_json::to_string_pretty(report).context("Cannot write the report")?
-    } else {
-        format!("\n{report}")
-    };
-    if args.json || report.rounds.len() > 1 {
-        writeln!(std::io::stdout(), "{text}")
-            .context("Cannot print the report on standard output")?;
+    if args.json {
+        print(&serde_json::to_string_pretty(report).context("Cannot write the report")?)?;
+    } else if report.rounds.len() > 1 {
+        print(&format!("\n{report}"))?;
     }
     match &report.error {
         Some(error) => Err(anyhow::anyhow!("{error}")),
         None if report.passed => Ok(ExitCode::SUCCESS),
         None => Ok(ExitCode::FAILURE),
     }
+}
+
+/// On standard output.
+fn print(text: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{text}").context("Cannot print on standard output")
 }
 
 fn tell_evidence(evidence: &[Evidence]) {
@@ -274,14 +283,14 @@ impl<'a> Progress<'a> {
             Stage::BeforeKill { answers, left } => {
                 let rate = self.rate(answers);
                 format!(
-                    "primary: {answers} answers, {rate}/s; it will be killed in {:.1} s",
+                    "{answers} answers, {rate}/s; the primary will be killed in {:.1} s",
                     left.as_secs_f64()
                 )
             }
             Stage::AfterKill { answers, left } => {
                 let rate = self.rate(answers);
                 format!(
-                    "primary killed; backup: {answers} answers, {rate}/s; {:.1} s to go",
+                    "primary killed; {answers} answers, {rate}/s; {:.1} s to go",
                     left.as_secs_f64()
                 )
             }

@@ -111,6 +111,15 @@ impl Client {
         }
     }
 
+    /// The next answer, if it has arrived already.
+    ///
+    /// # Errors
+    /// As [`Self::next_answer`].
+    pub fn take_arrived(&mut self) -> Result<Option<Answer>, DemoError> {
+        self.read()?;
+        self.take_answer()
+    }
+
     /// What became of the requests so far.
     #[must_use]
     pub fn tally(&self) -> &Tally {

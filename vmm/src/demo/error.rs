@@ -12,13 +12,13 @@ pub enum DemoError {
     #[error("Only root may make a network for the pair: run this as root")]
     NotRoot,
     /// iproute2 is missing.
-    #[error("Cannot run `ip`: install the package iproute2 ({source})")]
+    #[error("Cannot run `ip`: install the package iproute2")]
     NoIpCommand {
         /// The host's answer.
         source: io::Error,
     },
     /// `ip` refused.
-    #[error("Cannot {doing}: `ip` says {said:?}. Does this kernel have bridges and taps?")]
+    #[error("Cannot {doing}: `ip` says {said:?}. Does this kernel have bridges, veth and taps?")]
     Network {
         /// What was tried.
         doing: &'static str,
@@ -26,7 +26,7 @@ pub enum DemoError {
         said: String,
     },
     /// Namespaces cannot be used.
-    #[error("Cannot {doing}: {source}. Does this container allow network namespaces?")]
+    #[error("Cannot {doing}: does this container allow network namespaces?")]
     Namespace {
         /// What was tried.
         doing: &'static str,
@@ -34,7 +34,7 @@ pub enum DemoError {
         source: io::Error,
     },
     /// A file of the pair cannot be used.
-    #[error("Cannot {doing} {path}: {source}", path = path.display())]
+    #[error("Cannot {doing} {path}", path = path.display())]
     File {
         /// What was tried.
         doing: &'static str,
@@ -44,7 +44,7 @@ pub enum DemoError {
         source: io::Error,
     },
     /// An events file has a line that is none.
-    #[error("Line {line} of {path} is no event: {source}", path = path.display())]
+    #[error("Line {line} of {path} is no event", path = path.display())]
     Event {
         /// The file.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum DemoError {
         source: serde_json::Error,
     },
     /// A process cannot be started.
-    #[error("Cannot start the {name} ({program}): {source}", program = program.display())]
+    #[error("Cannot start the {name} ({program})", program = program.display())]
     Start {
         /// Its part.
         name: &'static str,
@@ -64,7 +64,7 @@ pub enum DemoError {
         source: io::Error,
     },
     /// A process cannot be signalled or waited for.
-    #[error("Cannot {doing} the {name}: {source}")]
+    #[error("Cannot {doing} the {name}")]
     Control {
         /// What was tried.
         doing: &'static str,
@@ -81,7 +81,7 @@ pub enum DemoError {
     },
     /// A process ended that should not have.
     #[error(
-        "The {name} ended by itself ({status}) while {what} was waited for{}",
+        "Waited for {what}, but the {name} ended by itself ({status}){}",
         said_last(last_words)
     )]
     Ended {
@@ -103,7 +103,7 @@ pub enum DemoError {
         waited: Duration,
     },
     /// The connection to the guest's service is of no use.
-    #[error("The connection to the guest's service at {address} failed: {source}")]
+    #[error("The connection to the guest's service at {address} failed")]
     Client {
         /// The service's address.
         address: std::net::SocketAddr,
@@ -124,6 +124,12 @@ pub enum DemoError {
     NoImages {
         /// Which guest.
         guest: Guest,
+    },
+    /// A folder is none of recipes.
+    #[error("There is no recipe {script}: name lockstep's folder guest-images", script = script.display())]
+    NoRecipe {
+        /// What was looked for.
+        script: PathBuf,
     },
     /// A recipe failed.
     #[error("{script} failed ({status}): see what it says above", script = script.display())]
@@ -148,4 +154,11 @@ fn said_last(words: &Option<String>) -> String {
         .as_ref()
         .map(|words| format!(": {words}"))
         .unwrap_or_default()
+}
+
+/// An error and its causes in one line, as the command line shows them.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -157,24 +157,28 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// The recipe for `guest` in the folder `guest-images` next to one of `places` or above.
+    /// The recipe for `guest` in a folder `guest-images` in one of `places`, or above it.
     ///
     /// # Errors
     /// [`DemoError::NoImages`] if there is none.
     pub fn find(guest: Guest, places: &[PathBuf]) -> Result<Self, DemoError> {
-        let script = |folder: &Path| {
-            folder
-                .join("guest-images")
-                .join(guest.name())
-                .join("build.sh")
-        };
-        let found = places
-            .iter()
-            .flat_map(|place| place.ancestors())
-            .map(script)
-            .find(|script| script.is_file());
-        let script = found.ok_or(DemoError::NoImages { guest })?;
-        Ok(Self { guest, script })
+        let mut folders = places.iter().flat_map(|place| place.ancestors());
+        let found =
+            folders.find_map(|folder| Self::in_folder(guest, &folder.join("guest-images")).ok());
+        found.ok_or(DemoError::NoImages { guest })
+    }
+
+    /// The recipe for `guest` among those in `folder`.
+    ///
+    /// # Errors
+    /// [`DemoError::NoRecipe`] if there is none.
+    pub fn in_folder(guest: Guest, folder: &Path) -> Result<Self, DemoError> {
+        let script = folder.join(guest.name()).join("build.sh");
+        if script.is_file() {
+            Ok(Self { guest, script })
+        } else {
+            Err(DemoError::NoRecipe { script })
+        }
     }
 
     /// The script.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Tally, Timeline, client::Answer, timeline::longest_wait_ms};
+use super::{Guest, Tally, Timeline, client::Answer, timeline::longest_wait_ms};
 
 /// All rounds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -20,6 +20,21 @@ pub struct Report {
     pub error: Option<String>,
     /// In order.
     pub rounds: Vec<RoundReport>,
+}
+
+impl Report {
+    /// No rounds yet.
+    #[must_use]
+    pub fn new(engine: &str, guest: Guest) -> Self {
+        let (engine, guest) = (engine.to_owned(), guest.name().to_owned());
+        Self {
+            engine,
+            guest,
+            passed: false,
+            error: None,
+            rounds: Vec::new(),
+        }
+    }
 }
 
 /// One round.

@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    ffi::{OsStr, OsString},
+    net::TcpStream,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -13,15 +14,14 @@ use tempfile::TempDir;
 use super::{
     Client, DemoError, Images, Network, Process,
     client::COUNTER_PORT,
-    network::{BACKUP_TAP, GUEST_ADDRESS, PRIMARY_TAP},
-    wait,
+    network::{CLIENT_ADDRESS, GUEST_ADDRESS, Host, TAP},
+    wait, with_causes,
 };
 use crate::host::{Event, StampedEvent};
 
-// Ports are free: the network is the rig's own.
-const ARBITER_ADDRESS: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7100);
-const BACKUP_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7200);
+// Ports are free: the networks are the rig's own.
+const ARBITER_PORT: u16 = 7100;
+const BACKUP_PORT: u16 = 7200;
 
 /// How long a process may take to start on a busy host.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -139,17 +139,16 @@ impl Rig {
     /// If it cannot be started or ends.
     pub async fn start_arbiter(&mut self) -> Result<(), DemoError> {
         let state = self.path(Member::Arbiter, "state");
-        let listen = ARBITER_ADDRESS.to_string();
-        self.start(Member::Arbiter, |command| {
-            command
-                .args(["arbiter", "--listen", &listen, "--state"])
-                .arg(state);
-        })?;
+        let listen = format!("{CLIENT_ADDRESS}:{ARBITER_PORT}");
+        let arguments = ["arbiter", "--listen", &listen, "--state"].map(OsString::from);
+        self.start(Member::Arbiter, &[&arguments[..], &[state.into()]].concat())?;
         let what = "the arbiter to listen";
         let arbiter = self.member(Member::Arbiter)?;
         wait::until(what, START_LIMIT, || {
             arbiter.expect_running(what)?;
-            Ok(TcpStream::connect(ARBITER_ADDRESS).ok().map(drop))
+            Ok(TcpStream::connect((CLIENT_ADDRESS, ARBITER_PORT))
+                .ok()
+                .map(drop))
         })
         .await
     }
@@ -159,7 +158,7 @@ impl Rig {
     /// # Errors
     /// If it cannot be started.
     pub fn start_backup(&mut self, extra: &[&str]) -> Result<(), DemoError> {
-        self.start_replica(Member::Backup, "--listen", BACKUP_TAP, extra)
+        self.start_replica(Host::Backup, "--listen", extra)
     }
 
     /// Starts a primary, with `extra` options. It looks for the backup for a while.
@@ -167,7 +166,7 @@ impl Rig {
     /// # Errors
     /// If it cannot be started.
     pub fn start_primary(&mut self, extra: &[&str]) -> Result<(), DemoError> {
-        self.start_replica(Member::Primary, "--backup", PRIMARY_TAP, extra)
+        self.start_replica(Host::Primary, "--backup", extra)
     }
 
     /// SIGKILL; does not wait.
@@ -310,7 +309,7 @@ impl Rig {
         for member in self.members.keys() {
             for kind in ["stderr", "events", "console"] {
                 let path = self.path(*member, kind);
-                let text = read(&path).unwrap_or_else(|error| error.to_string());
+                let text = read(&path).unwrap_or_else(|error| with_causes(&error));
                 if !text.is_empty() {
                     evidence.push(Evidence {
                         name: format!("{}.{kind}", member.name()),
@@ -324,68 +323,61 @@ impl Rig {
 
     fn start_replica(
         &mut self,
-        member: Member,
-        role: &str,
-        tap: &str,
+        host: Host,
+        channel: &str,
         extra: &[&str],
     ) -> Result<(), DemoError> {
-        let arbiter = match self.options.arbiter {
-            ArbiterKind::Tcp => format!("tcp:{ARBITER_ADDRESS}"),
-            ArbiterKind::File => format!("file:{}", self.path(Member::Arbiter, "state").display()),
+        let member = match host {
+            Host::Primary => Member::Primary,
+            Host::Backup => Member::Backup,
         };
-        let (console, events) = (self.path(member, "console"), self.path(member, "events"));
-        let RigOptions {
-            images,
-            engine,
-            failure_timeout,
-            ..
-        } = self.options.clone();
-        self.start(member, |command| {
-            command.args([
-                member.name(),
-                role,
-                &BACKUP_ADDRESS.to_string(),
-                "--arbiter",
-                &arbiter,
-                "--tap",
-                tap,
-            ]);
-            command.args([
-                "--engine",
-                &engine,
-                "--memory",
-                images.guest.memory(),
-                "--cmdline",
-                &images.command_line,
-            ]);
-            command.arg("--kernel").arg(&images.kernel);
-            command
-                .arg("--console")
-                .arg(console)
-                .arg("--events")
-                .arg(events);
-            if let Some(initrd) = &images.initrd {
-                command.arg("--initrd").arg(initrd);
-            }
-            if let Some(timeout) = failure_timeout {
-                command.args(["--failure-timeout", &timeout.as_millis().to_string()]);
-            }
-            command.args(extra);
-        })
+        let mut arguments: Vec<OsString> = vec![member.name().into()];
+        let mut option = |name: &str, value: &dyn AsRef<OsStr>| {
+            arguments.extend([name.into(), value.as_ref().to_owned()]);
+        };
+        option(
+            channel,
+            &format!("{}:{BACKUP_PORT}", Host::Backup.channel_address()),
+        );
+        option("--arbiter", &self.arbiter_address());
+        if let Some(timeout) = self.options.failure_timeout {
+            option("--failure-timeout", &timeout.as_millis().to_string());
+        }
+        let images = &self.options.images;
+        option("--engine", &self.options.engine);
+        option("--kernel", &images.kernel);
+        if let Some(initrd) = &images.initrd {
+            option("--initrd", initrd);
+        }
+        option("--cmdline", &images.command_line);
+        option("--memory", &images.guest.memory());
+        option("--tap", &TAP);
+        option("--console", &self.path(member, "console"));
+        option("--events", &self.path(member, "events"));
+        arguments.extend(extra.iter().map(Into::into));
+        self.start(member, &arguments)
     }
 
-    /// Whoever was `member` before is ended first.
-    fn start(
-        &mut self,
-        member: Member,
-        arguments: impl FnOnce(&mut Command),
-    ) -> Result<(), DemoError> {
+    fn arbiter_address(&self) -> String {
+        match self.options.arbiter {
+            ArbiterKind::Tcp => format!("tcp:{CLIENT_ADDRESS}:{ARBITER_PORT}"),
+            ArbiterKind::File => format!("file:{}", self.path(Member::Arbiter, "state").display()),
+        }
+    }
+
+    /// Starts `lockstep` on `member`'s host. Whoever was `member` before is ended first.
+    fn start(&mut self, member: Member, arguments: &[OsString]) -> Result<(), DemoError> {
         self.members.remove(&member);
         let mut command = Command::new(&self.options.program);
-        arguments(&mut command);
-        command.stdout(std::process::Stdio::null());
-        let process = Process::start(member.name(), command, &self.path(member, "stderr"))?;
-        self.members.insert(member, process);
+        command.args(arguments).stdout(Stdio::null());
+        let stderr = self.path(member, "stderr");
+        let start = || Process::start(member.name(), command, &stderr);
+        let process = match member {
+            Member::Primary => self.network.on_host(Host::Primary, start)?,
+            Member::Backup => self.network.on_host(Host::Backup, start)?,
+            Member::Arbiter => start(),
+        };
+        self.members.insert(member, process?);
         Ok(())
     }
 

@@ -14,7 +14,9 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 
-use super::{Client, DemoError, Evidence, Member, Rig, RigOptions, RoundReport, Timeline};
+use super::{
+    Client, DemoError, Evidence, Member, Rig, RigOptions, RoundReport, Timeline, with_causes,
+};
 use crate::host::{Event, clock::host_monotonic_ns};
 
 /// Requests in flight. More than one, so that at any moment some are, wherever the guest is in its work.
@@ -96,6 +98,8 @@ async fn story(
     let mut client = rig.connect(WINDOW, PATIENCE).await?;
     before_kill(rig, &mut client, kill_after, stage).await?;
 
+    // What has arrived is taken, so that what is in flight is on its way.
+    while client.take_arrived()?.is_some() {}
     client.fill_window()?;
     let sent_before = client.tally().requests();
     // The clock first: nothing that the kill causes may seem to come before it.
@@ -104,7 +108,7 @@ async fn story(
 
     let mut faults = Vec::new();
     if let Err(error) = after_kill(rig, &mut client, kill_after, stage).await {
-        faults.push(error.to_string());
+        faults.push(with_causes(&error));
     }
     faults.extend(check_primary(rig).await?);
     let timeline = Timeline::new(killed_ns, &rig.events(Member::Backup)?, client.answers());
