@@ -5,7 +5,8 @@ cd "$(dirname "$0")"
 target=x86_64-unknown-none
 
 {
-    if ! rustup target list --installed | grep -qx "$target"; then
+    # Without rustup, cargo says what it lacks.
+    if command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$target"; then
         rustup target add "$target"
     fi
     # Flags meant for the host's programs would take the place of .cargo/config.toml's.

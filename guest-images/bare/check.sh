@@ -1,5 +1,5 @@
 #!/bin/sh
-# Refuses an image that a host which emulates guest kernel code could not run (docs/hosts.md):
+# Refuses an image that a host which emulates guest kernel code could not run (see README.md):
 # SSE, AVX, x87, popcnt and friends, software interrupts, and thread-local storage nobody set up.
 set -eu
 image=$1

@@ -47,7 +47,14 @@ impl Guest {
         let mut command = Command::new(images::lockstep());
         command
             .arg(verb)
-            .args(["--engine", "kvm", "--memory", self.memory, "--cmdline", &self.command_line])
+            .args([
+                "--engine",
+                "kvm",
+                "--memory",
+                self.memory,
+                "--cmdline",
+                &self.command_line,
+            ])
             .arg("--kernel")
             .arg(&self.kernel)
             .arg("--log")
@@ -89,9 +96,18 @@ impl Recording {
     pub fn make(guest: &Guest, timing_seed: u64) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut command = guest.command("record", folder.path(), "record");
-        command.args(["--timing-seed", &timing_seed.to_string(), "--console", "stdio"]);
+        command.args([
+            "--timing-seed",
+            &timing_seed.to_string(),
+            "--console",
+            "stdio",
+        ]);
         let end = run(command, guest, folder.path(), "record");
-        Self { guest: guest.clone(), folder, end }
+        Self {
+            guest: guest.clone(),
+            folder,
+            end,
+        }
     }
 
     /// Replays it in another process.
@@ -111,7 +127,9 @@ impl Recording {
     /// If it is gone.
     #[must_use]
     pub fn log_bytes(&self) -> u64 {
-        std::fs::metadata(self.folder.path().join("log")).expect("the log is there").len()
+        std::fs::metadata(self.folder.path().join("log"))
+            .expect("the log is there")
+            .len()
     }
 }
 
@@ -124,12 +142,16 @@ fn run(mut command: Command, guest: &Guest, folder: &Path, name: &str) -> End {
     if verb_takes_input(name, guest) {
         // A guest clears its serial port when it sets it up: what is typed before is lost, as on a PC.
         wait_until(guest.limit, || {
-            std::fs::read(folder.join(format!("{name}.console"))).is_ok_and(|text| text.starts_with(b"ready"))
+            std::fs::read(folder.join(format!("{name}.console")))
+                .is_ok_and(|text| text.starts_with(b"ready"))
         });
-        stdin.write_all(guest.typed.as_bytes()).expect("the console takes input");
+        stdin
+            .write_all(guest.typed.as_bytes())
+            .expect("the console takes input");
     }
     let success = wait(&mut child, guest.limit);
-    let read = |suffix: &str| std::fs::read(folder.join(format!("{name}.{suffix}"))).unwrap_or_default();
+    let read =
+        |suffix: &str| std::fs::read(folder.join(format!("{name}.{suffix}"))).unwrap_or_default();
     let text = |suffix: &str| String::from_utf8_lossy(&read(suffix)).into_owned();
     assert!(
         success,
@@ -138,12 +160,19 @@ fn run(mut command: Command, guest: &Guest, folder: &Path, name: &str) -> End {
         text("errors"),
         text("console")
     );
-    let ended = text("events").lines().find_map(|line| match StampedEvent::parse(line).ok()?.event {
-        Event::Ended { reason, digest } => Some((reason, digest)),
-        _ => None,
-    });
+    let ended =
+        text("events")
+            .lines()
+            .find_map(|line| match StampedEvent::parse(line).ok()?.event {
+                Event::Ended { reason, digest } => Some((reason, digest)),
+                _ => None,
+            });
     let (reason, digest) = ended.expect("the run told how it ended");
-    End { console: read("console"), reason, digest }
+    End {
+        console: read("console"),
+        reason,
+        digest,
+    }
 }
 
 fn verb_takes_input(name: &str, guest: &Guest) -> bool {

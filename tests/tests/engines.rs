@@ -527,65 +527,23 @@ fn a_triple_fault_is_a_shutdown() {
 
 #[test]
 fn exceptions_reach_the_guests_handlers() {
-    on_every_engine(
-        |a| a.ud2().unwrap(),
-        |engine| {
-            expect(
-                engine,
-                Exit::PortWrite {
-                    port: HANDLER_PORT,
-                    width: 1,
-                    value: 6,
-                },
-                Reply::None,
-            )
-        },
-    );
-    on_every_engine(
-        |a| {
-            a.xor(ecx, ecx).unwrap();
-            a.div(ecx).unwrap();
-        },
-        |engine| {
-            expect(
-                engine,
-                Exit::PortWrite {
-                    port: HANDLER_PORT,
-                    width: 1,
-                    value: 0,
-                },
-                Reply::None,
-            )
-        },
-    );
-    on_every_engine(
-        |a| a.mov(al, byte_ptr(0x4000_0000)).unwrap(),
-        |engine| {
-            expect(
-                engine,
-                Exit::PortWrite {
-                    port: HANDLER_PORT,
-                    width: 1,
-                    value: 14,
-                },
-                Reply::None,
-            )
-        },
-    );
-    on_every_engine(
-        |a| a.int3().unwrap(),
-        |engine| {
-            expect(
-                engine,
-                Exit::PortWrite {
-                    port: HANDLER_PORT,
-                    width: 1,
-                    value: 3,
-                },
-                Reply::None,
-            )
-        },
-    );
+    let raises = |vector: u32, code: &dyn Fn(&mut CodeAssembler)| {
+        on_every_engine(code, |engine| {
+            let told = Exit::PortWrite {
+                port: HANDLER_PORT,
+                width: 1,
+                value: vector,
+            };
+            expect(engine, told, Reply::None);
+        });
+    };
+    raises(6, &|a| a.ud2().unwrap());
+    raises(0, &|a| {
+        a.xor(ecx, ecx).unwrap();
+        a.div(ecx).unwrap();
+    });
+    raises(14, &|a| a.mov(al, byte_ptr(0x4000_0000)).unwrap());
+    raises(3, &|a| a.int3().unwrap());
 }
 
 /// Enables SYSCALL, then goes to user mode, with interrupts on and RSP = 0x30_0000.

@@ -15,7 +15,11 @@ fn twins(guest: &Guest, expected_output: &str) {
         let recording = Recording::make(guest, seed);
         let output = String::from_utf8_lossy(&recording.end.console);
         assert!(output.contains(expected_output), "seed {seed}: {output}");
-        assert_eq!(recording.replay("replay"), recording.end, "timing seed {seed}");
+        assert_eq!(
+            recording.replay("replay"),
+            recording.end,
+            "timing seed {seed}"
+        );
     }
 }
 
@@ -51,7 +55,10 @@ fn user() {
 
 #[test]
 fn typist() {
-    let guest = Guest { typed: "hello\nlockstep\nquit\n", ..Guest::bare("typist", "") };
+    let guest = Guest {
+        typed: "hello\nlockstep\nquit\n",
+        ..Guest::bare("typist", "")
+    };
     twins(&guest, "petskcol");
 }
 
@@ -74,7 +81,11 @@ fn linux_boots_twice_alike() {
         std::thread::scope(|scope| {
             let replays = ["first", "second"].map(|name| scope.spawn(|| recording.replay(name)));
             for replay in replays {
-                assert_eq!(replay.join().expect("the replay ends well"), recording.end, "timing seed {seed}");
+                assert_eq!(
+                    replay.join().expect("the replay ends well"),
+                    recording.end,
+                    "timing seed {seed}"
+                );
             }
         });
     }

@@ -1,5 +1,6 @@
 //! lockstep's hypervisor. See `docs/architecture.md` for the figure that the modules follow.
 
+pub mod demo;
 pub mod devices;
 pub mod effect;
 pub mod engine;

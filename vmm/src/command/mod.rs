@@ -1,6 +1,7 @@
 //! The command line: policy. What is done is the library's.
 
 mod arbiter;
+mod demo;
 mod machine_args;
 mod pair;
 mod record;
@@ -40,6 +41,8 @@ enum Verb {
     Primary(pair::PrimaryArgs),
     /// Decide which replica of a pair is live
     Arbiter(arbiter::ArbiterArgs),
+    /// Show it: a pair on this host loses its primary, its client notices nothing
+    Demo(demo::DemoArgs),
     /// Run a machine alone and record it
     Record(record::RecordArgs),
     /// Replay a recorded machine
@@ -54,6 +57,7 @@ impl Command {
             Verb::Backup(args) => pair::backup(&args),
             Verb::Primary(args) => pair::primary(&args),
             Verb::Arbiter(args) => arbiter::run(&args),
+            Verb::Demo(args) => demo::run(&args),
             Verb::Record(args) => record::record(&args),
             Verb::Replay(args) => record::replay(&args),
         }

@@ -232,16 +232,39 @@ impl Devices {
     /// What the machine would take now.
     #[must_use]
     pub fn wants(&self, memory: &GuestMemoryMmap) -> Wants {
-        let deadlines = [self.pit.deadline_ns(), self.rtc.deadline_ns()];
         Wants {
-            deadline_ns: deadlines.into_iter().flatten().min(),
-            frame: self
-                .net
-                .as_ref()
-                .is_some_and(|net| net.has_receive_room(memory)),
-            console_input_room: self.serial.input_room(),
-            entropy_bytes: self.rng.requested_bytes(memory),
+            deadline_ns: self.deadline_ns(),
+            frame: self.takes_frame(memory),
+            console_input_room: self.console_input_room(),
+            entropy_bytes: self.entropy_bytes(memory),
         }
+    }
+
+    /// [`Wants::deadline_ns`] alone.
+    #[must_use]
+    pub fn deadline_ns(&self) -> Option<u64> {
+        let deadlines = [self.pit.deadline_ns(), self.rtc.deadline_ns()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// [`Wants::frame`] alone; it reads the ring.
+    #[must_use]
+    pub fn takes_frame(&self, memory: &GuestMemoryMmap) -> bool {
+        self.net
+            .as_ref()
+            .is_some_and(|net| net.has_receive_room(memory))
+    }
+
+    /// [`Wants::console_input_room`] alone.
+    #[must_use]
+    pub fn console_input_room(&self) -> usize {
+        self.serial.input_room()
+    }
+
+    /// [`Wants::entropy_bytes`] alone; it reads the ring.
+    #[must_use]
+    pub fn entropy_bytes(&self, memory: &GuestMemoryMmap) -> Option<usize> {
+        self.rng.requested_bytes(memory)
     }
 
     /// Fires the timers that are due by `now_ns`.

@@ -5,7 +5,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,6 +30,9 @@ struct Contents {
 pub struct Inbox {
     contents: Mutex<Contents>,
     arrived: Condvar,
+    /// The vCPU thread asks at every exit: hints that spare it the lock. What is missed now is seen at the next exit.
+    frames_waiting: AtomicBool,
+    console_waiting: AtomicBool,
 }
 
 impl Inbox {
@@ -42,6 +48,7 @@ impl Inbox {
             return;
         }
         contents.frames.push_back(frame);
+        self.frames_waiting.store(true, Ordering::Relaxed);
         self.arrived.notify_one();
     }
 
@@ -51,20 +58,38 @@ impl Inbox {
         let room = MAX_CONSOLE_BYTES - contents.console.len();
         let taken = room.min(bytes.len());
         contents.console.extend(&bytes[..taken]);
+        self.console_waiting.store(true, Ordering::Relaxed);
         self.arrived.notify_one();
         taken
     }
 
+    /// Whether a frame waits.
+    pub fn has_frame(&self) -> bool {
+        self.frames_waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether console bytes wait.
+    pub fn has_console(&self) -> bool {
+        self.console_waiting.load(Ordering::Relaxed)
+    }
+
     /// The oldest frame.
     pub fn take_frame(&self) -> Option<Vec<u8>> {
-        self.lock().frames.pop_front()
+        let mut contents = self.lock();
+        let frame = contents.frames.pop_front();
+        self.frames_waiting
+            .store(!contents.frames.is_empty(), Ordering::Relaxed);
+        frame
     }
 
     /// Up to `room` console bytes.
     pub fn take_console(&self, room: usize) -> Option<Vec<u8>> {
         let mut contents = self.lock();
         let count = room.min(contents.console.len());
-        (count > 0).then(|| contents.console.drain(..count).collect())
+        let bytes: Vec<u8> = contents.console.drain(..count).collect();
+        self.console_waiting
+            .store(!contents.console.is_empty(), Ordering::Relaxed);
+        (count > 0).then_some(bytes)
     }
 
     /// Frames dropped for lack of room.

@@ -14,7 +14,7 @@ use std::{
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
 use super::{InputError, Inputs, Next, inbox::Inbox, recorder::Recorder};
-use crate::{effect::Effect, engine::Goal, machine::View};
+use crate::{effect::Effect, engine::Goal, inputs::Situation};
 
 /// Instructions that are single-stepped at most, from an exit where an interrupt waits, to find a place that takes it.
 const STEP_LIMIT: u64 = 16;
@@ -124,25 +124,25 @@ impl Live {
     }
 
     /// What has arrived and the guest would take.
-    fn arrived(&mut self, view: &View) -> Result<Option<Event>, InputError> {
-        let wants = &view.wants;
-        if let Some(count) = wants.entropy_bytes {
+    fn arrived(&mut self, machine: &dyn Situation) -> Result<Option<Event>, InputError> {
+        if let Some(count) = machine.entropy_bytes() {
             return Ok(Some(Event::Entropy {
                 bytes: random_bytes(count)?,
             }));
         }
-        if wants.frame
+        if self.inbox.has_frame()
+            && machine.takes_frame()
             && let Some(bytes) = self.inbox.take_frame()
         {
             return Ok(Some(Event::Frame { bytes }));
         }
-        if wants.console_input_room > 0
-            && let Some(bytes) = self.inbox.take_console(wants.console_input_room)
+        if self.inbox.has_console()
+            && let Some(bytes) = self.inbox.take_console(machine.console_input_room())
         {
             return Ok(Some(Event::ConsoleInput { bytes }));
         }
-        let tick_may_come = !(view.interrupt_pending && view.other_than_timer_pending);
-        if let Some(deadline_ns) = wants.deadline_ns
+        let tick_may_come = !(machine.interrupt_pending() && machine.other_than_timer_pending());
+        if let Some(deadline_ns) = machine.deadline_ns()
             && tick_may_come
         {
             let guest_ns = self.clock.now_ns();
@@ -154,18 +154,23 @@ impl Live {
     }
 
     /// The vCPU waits in HLT: so do we.
-    fn wait(&self, view: &View) {
-        let timeout = view.wants.deadline_ns.map(|deadline_ns| {
+    fn wait(&self, machine: &dyn Situation) {
+        let timeout = machine.deadline_ns().map(|deadline_ns| {
             Duration::from_nanos(deadline_ns.saturating_sub(self.clock.now_ns()))
         });
         if timeout != Some(Duration::ZERO) {
-            self.inbox
-                .wait(view.wants.frame, view.wants.console_input_room > 0, timeout);
+            self.inbox.wait(
+                machine.takes_frame(),
+                machine.console_input_room() > 0,
+                timeout,
+            );
         }
     }
 
-    fn defers(&mut self, at: Position, view: &View) -> bool {
-        !view.halted && at.instructions == 0 && self.jitter.as_mut().is_some_and(Jitter::defers)
+    fn defers(&mut self, at: Position, machine: &dyn Situation) -> bool {
+        !machine.halted()
+            && at.instructions == 0
+            && self.jitter.as_mut().is_some_and(Jitter::defers)
     }
 }
 
@@ -194,26 +199,26 @@ impl Inputs for Live {
         Ok(guest_ns)
     }
 
-    fn next(&mut self, at: Position, view: &View) -> Result<Next, InputError> {
-        if self.defers(at, view) {
+    fn next(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError> {
+        if self.defers(at, machine) {
             return Ok(Next::Run(Goal::Exit));
         }
         loop {
-            if let Some(event) = self.arrived(view)? {
+            if let Some(event) = self.arrived(machine)? {
                 return self.input(at, event);
             }
-            if view.interrupt_pending && view.accepts_interrupts {
+            if machine.interrupt_pending() && machine.accepts_interrupts() {
                 return Ok(Next::Interrupt);
             }
-            if !view.halted {
+            if !machine.halted() {
                 break;
             }
             if self.inbox.is_closed() {
                 return Err(InputError::Closed);
             }
-            self.wait(view);
+            self.wait(machine);
         }
-        if !view.interrupt_pending {
+        if !machine.interrupt_pending() {
             return Ok(Next::Run(Goal::Exit));
         }
         if at.instructions > 0 || self.interrupted_at == Some(at) {

@@ -7,7 +7,7 @@
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
 use super::{Divergence, InputError, Inputs, Next};
-use crate::{effect::Effect, engine::Goal, machine::View};
+use crate::{effect::Effect, engine::Goal, inputs::Situation};
 
 /// Where entries come from: a file, or the channel.
 pub trait LogSource: Send {
@@ -130,11 +130,11 @@ impl<S: LogSource> Inputs for Logged<S> {
         Ok(guest_ns)
     }
 
-    fn next(&mut self, at: Position, view: &View) -> Result<Next, InputError> {
+    fn next(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError> {
         let last_ns = self.last_time_ns;
         let entry = self.peek(at)?;
-        if entry.at < at || (entry.at > at && view.halted) {
-            let actual = if view.halted {
+        if entry.at < at || (entry.at > at && machine.halted()) {
+            let actual = if machine.halted() {
                 "a vCPU waiting for an interrupt"
             } else {
                 "a machine past that position"

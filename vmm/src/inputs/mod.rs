@@ -17,7 +17,7 @@ pub use live::Live;
 pub use logged::Logged;
 use logging_channel::{Digest, EndReason, Event, Position};
 
-use crate::{effect::Effect, engine::Goal, machine::View};
+use crate::{effect::Effect, engine::Goal};
 
 /// What the machine does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,34 @@ pub enum InputError {
     },
 }
 
+/// What a machine that stands between two instructions would take. Each answer is worked out when it is asked for: some of
+/// them read guest memory, and most positions need none.
+pub trait Situation {
+    /// When a timer is due next, guest nanoseconds since boot: give [`Event::Tick`] then.
+    fn deadline_ns(&self) -> Option<u64>;
+
+    /// Whether the receive ring has room for a frame.
+    fn takes_frame(&self) -> bool;
+
+    /// Bytes that the serial port's FIFO has room for.
+    fn console_input_room(&self) -> usize;
+
+    /// How much the oldest entropy request asks for, bytes.
+    fn entropy_bytes(&self) -> Option<usize>;
+
+    /// Whether the interrupt controller has a request for the vCPU.
+    fn interrupt_pending(&self) -> bool;
+
+    /// Whether a request other than the timer's is among them.
+    fn other_than_timer_pending(&self) -> bool;
+
+    /// Whether the vCPU would take it here.
+    fn accepts_interrupts(&self) -> bool;
+
+    /// Whether the vCPU waits in HLT.
+    fn halted(&self) -> bool;
+}
+
 /// Where a machine's inputs come from.
 pub trait Inputs {
     /// The guest time for the exit at `at`, nanoseconds since boot.
@@ -79,7 +107,7 @@ pub trait Inputs {
     ///
     /// # Errors
     /// See [`InputError`].
-    fn next(&mut self, at: Position, view: &View) -> Result<Next, InputError>;
+    fn next(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError>;
 
     /// The machine took an interrupt; `None` if it could not.
     ///

@@ -17,9 +17,10 @@ use logging_channel::{EndReason, Event, Position};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use crate::{
-    devices::{Devices, DevicesConfig, Wants},
+    devices::{Devices, DevicesConfig},
     effect::Effect,
     engine::{Engine, EngineError, Exit, Goal, Reply, Stop},
+    inputs::Situation,
 };
 use boot::BootState;
 
@@ -27,6 +28,9 @@ use boot::BootState;
 pub const MAX_MEMORY_BYTES: u64 = layout::MMIO_START;
 /// What a guest needs at least, bytes.
 pub const MIN_MEMORY_BYTES: u64 = 4 << 20;
+
+/// Memory comes in pages of this size, bytes.
+const PAGE_BYTES: u64 = 4096;
 
 /// Memory cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +58,8 @@ pub enum MemoryError {
 /// # Errors
 /// If the size is out of bounds or the host cannot map it.
 pub fn allocate_memory(bytes: u64) -> Result<GuestMemoryMmap, MemoryError> {
-    if !(MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES).contains(&bytes) || bytes % 4096 != 0 {
+    if !(MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES).contains(&bytes) || !bytes.is_multiple_of(PAGE_BYTES)
+    {
         return Err(MemoryError::Size { bytes });
     }
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), bytes as usize)])
@@ -71,21 +76,6 @@ pub struct Machine<E> {
     time_ns: u64,
     halted: bool,
     ended: Option<EndReason>,
-}
-
-/// What the guest would take at this position; see [`Machine::view`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// What its devices would take.
-    pub wants: Wants,
-    /// The interrupt controller has a request for the vCPU.
-    pub interrupt_pending: bool,
-    /// A request other than the timer's is among them.
-    pub other_than_timer_pending: bool,
-    /// The vCPU would take it here.
-    pub accepts_interrupts: bool,
-    /// The vCPU waits in HLT.
-    pub halted: bool,
 }
 
 impl<E: Engine> Machine<E> {
@@ -130,18 +120,6 @@ impl<E: Engine> Machine<E> {
     #[must_use]
     pub fn ended(&self) -> Option<EndReason> {
         self.ended
-    }
-
-    /// What the guest would take here.
-    #[must_use]
-    pub fn view(&self) -> View {
-        View {
-            wants: self.devices.wants(&self.memory),
-            interrupt_pending: self.devices.interrupt_pending(),
-            other_than_timer_pending: self.devices.other_interrupt_pending(),
-            accepts_interrupts: self.engine.accepts_interrupts(),
-            halted: self.halted,
-        }
     }
 
     /// Runs the guest to the next exit or to the goal. An exit must be handled next.
@@ -286,6 +264,40 @@ impl<E: Engine> Machine<E> {
             self.time_ns
         );
         self.time_ns = time_ns;
+    }
+}
+
+impl<E: Engine> Situation for Machine<E> {
+    fn deadline_ns(&self) -> Option<u64> {
+        self.devices.deadline_ns()
+    }
+
+    fn takes_frame(&self) -> bool {
+        self.devices.takes_frame(&self.memory)
+    }
+
+    fn console_input_room(&self) -> usize {
+        self.devices.console_input_room()
+    }
+
+    fn entropy_bytes(&self) -> Option<usize> {
+        self.devices.entropy_bytes(&self.memory)
+    }
+
+    fn interrupt_pending(&self) -> bool {
+        self.devices.interrupt_pending()
+    }
+
+    fn other_than_timer_pending(&self) -> bool {
+        self.devices.other_interrupt_pending()
+    }
+
+    fn accepts_interrupts(&self) -> bool {
+        self.engine.accepts_interrupts()
+    }
+
+    fn halted(&self) -> bool {
+        self.halted
     }
 }
 

@@ -132,7 +132,7 @@ impl Session<'_> {
                 self.vcpu = None;
                 self.replay_ended(ending)?
             }
-            // Not live: what the tap and the console bring is thrown away.
+            // Until the primary is suspected, what the tap and the console bring is thrown away.
             received = self.world.receive() => {
                 received?;
                 BackupEvent::Tick
@@ -193,6 +193,8 @@ impl Session<'_> {
                     self.reporter.report(&report);
                     if matches!(report, Report::PeerLost { .. }) {
                         self.link.disconnect();
+                        // What arrives from now on may be for this replica: a frame that waits is not lost.
+                        self.world.connect();
                     }
                 }
                 BackupAction::Refused { reason, .. } => {
@@ -233,7 +235,6 @@ impl Session<'_> {
         for effect in self.feed.take_kept() {
             self.world.perform(&effect)?;
         }
-        self.world.connect();
         self.feed.go_live();
         while let Some(action) = self.core.poll() {
             if let BackupAction::Report(report) = action {

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     effect::Effect,
+    inputs::Situation,
     inputs::{InputError, Inputs, Live, Logged, Next, inbox::Inbox, live::GuestClock},
-    machine::View,
 };
 
 /// Inputs of a backup that may go live.
@@ -73,8 +73,8 @@ impl Inputs for BackupInputs {
         self.ask(|inputs| inputs.time(at))
     }
 
-    fn next(&mut self, at: Position, view: &View) -> Result<Next, InputError> {
-        self.ask(|inputs| inputs.next(at, view))
+    fn next(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError> {
+        self.ask(|inputs| inputs.next(at, machine))
     }
 
     fn interrupted(&mut self, at: Position, vector: Option<u8>) -> Result<(), InputError> {

@@ -194,7 +194,8 @@ impl Recorder for PipeRecorder {
             return Err(InputError::Closed);
         }
         let was_empty = contents.taken.entries.is_empty();
-        let urgent = effect.is_some() || matches!(entry.event, Event::End { .. });
+        let urgent =
+            effect.is_some() || matches!(entry.event, Event::End { .. } | Event::Frame { .. });
         let wake = was_empty || (urgent && !contents.taken.urgent);
         contents.bytes +=
             payload_bytes(&entry.event) + effect.as_ref().map_or(0, |effect| effect.bytes().len());

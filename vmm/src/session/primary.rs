@@ -257,7 +257,7 @@ async fn find_backup(address: &str, timeout: Duration) -> Result<Connection, Ses
         let left = give_up_at.saturating_duration_since(tokio::time::Instant::now());
         match transport::connect(address, left.max(RETRY_INTERVAL)).await {
             Err(TransportError::Connect { .. }) if left > RETRY_INTERVAL => {
-                tokio::time::sleep(RETRY_INTERVAL).await
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
             connection => return Ok(connection?),
         }

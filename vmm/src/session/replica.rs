@@ -1,7 +1,7 @@
 //! The loop that primary, backup, recording and replay have in common.
 //!
 //! ```text
-//!   ┌─► inputs.next(position, view) ── Apply(event) ──► machine.apply ──► effects ─┐
+//!   ┌─► inputs.next(position, machine) ── Apply(event) ──► machine.apply ──► effects ─┐
 //!   │                               ── Interrupt ─────► machine.interrupt ─────────┤
 //!   │◄─────────────────────────────────────────────────────────────────────────────┘
 //!   │                               ── Run(goal) ─────► machine.run ──► Exit
@@ -58,10 +58,7 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
     /// See [`ReplicaError`].
     pub fn run(&mut self) -> Result<Ending, ReplicaError> {
         loop {
-            match self
-                .inputs
-                .next(self.machine.position(), &self.machine.view())?
-            {
+            match self.inputs.next(self.machine.position(), &self.machine)? {
                 Next::Apply(event) => self.machine.apply(&event),
                 Next::Interrupt => {
                     let at = self.machine.position();

@@ -56,9 +56,9 @@ pub async fn go_on(
     loop {
         tokio::select! {
             biased;
-            () = pipe.wait() => world.perform_all(pipe.take().outputs)?,
+            () = pipe.wait() => world.perform_all(&pipe.take().outputs)?,
             ending = vcpu.ended() => {
-                world.perform_all(pipe.take().outputs)?;
+                world.perform_all(&pipe.take().outputs)?;
                 return Ok(ending?);
             }
             received = world.receive() => received?,

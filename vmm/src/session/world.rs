@@ -1,7 +1,7 @@
 //! The world as the I/O thread sees it: tap and console.
 //!
-//! In: effects that may happen. Out: frames and typed bytes, to the inbox. What always holds: while the replica is
-//! not live nothing is sent, and what is received is thrown away.
+//! In: effects that may happen. Out: frames and typed bytes, to the inbox. What always holds: nothing is sent but what
+//! a session performs, and until it connects the world, what is received is thrown away.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -98,7 +98,7 @@ impl World {
     ///
     /// # Errors
     /// As [`Self::perform`].
-    pub fn perform_all(&mut self, outputs: Vec<(u64, Effect)>) -> Result<(), HostError> {
+    pub fn perform_all(&mut self, outputs: &[(u64, Effect)]) -> Result<(), HostError> {
         outputs
             .iter()
             .try_for_each(|(_, effect)| self.perform(effect))

@@ -372,7 +372,7 @@ impl Engine for KvmEngine {
             }
             (Exit::MmioRead { .. }, Reply::Mmio(data)) => self.vcpu.set_mmio_data(data),
             (Exit::TscRead { with_aux }, Reply::Tsc { value }) => {
-                self.reply_tsc(value, with_aux)?
+                self.reply_tsc(value, with_aux)?;
             }
             (
                 Exit::PortWrite { .. }

@@ -143,9 +143,8 @@ impl Vcpu {
             KVM_EXIT_SHUTDOWN => RawExit::Shutdown,
             KVM_EXIT_DEBUG => {
                 // SAFETY: see above.
-                RawExit::Debug {
-                    pc: unsafe { payload.debug.arch.pc },
-                }
+                let pc = unsafe { payload.debug.arch.pc };
+                RawExit::Debug { pc }
             }
             KVM_EXIT_INTR => RawExit::Interrupted,
             KVM_EXIT_INTERNAL_ERROR => {

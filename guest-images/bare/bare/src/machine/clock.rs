@@ -27,7 +27,7 @@ pub fn tsc() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: reads a counter and touches no memory.
     unsafe {
-        asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+        asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
     };
     u64::from(high) << 32 | u64::from(low)
 }
@@ -39,7 +39,7 @@ pub fn trapped_tsc() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: a port read touches no memory; it changes EDX too, which the VMM fills in.
     unsafe {
-        asm!("in eax, 0xEE", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+        asm!("in eax, 0xEE", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
     };
     u64::from(high) << 32 | u64::from(low)
 }

@@ -26,6 +26,7 @@ impl<T> Global<T> {
     ///
     /// # Panics
     /// If it was taken before.
+    #[allow(clippy::mut_from_ref, reason = "given out once only")]
     pub fn take(&'static self) -> &'static mut T {
         // A load and a store do: there is one processor and no handler takes anything.
         assert!(!self.taken.load(Ordering::Relaxed));

@@ -34,6 +34,16 @@ const SLAVE_DATA: u16 = 0xA1;
 global_asm!(
     ".macro exception_entry vector",
     "exception_\\vector:",
+    // #GP by an HLT (0xF4) at privilege level 3 is how user code ends: see user.rs. On the stack
+    // are error code, RIP and CS. RCX is lost, but nobody resumes after another #GP there.
+    ".if \\vector == 13",
+    "test byte ptr [rsp + 16], 3",
+    "jz 2f",
+    "mov rcx, [rsp + 8]",
+    "cmp byte ptr [rcx], 0xF4",
+    "je user_leave",
+    "2:",
+    ".endif",
     ".if \\vector != 8 && (\\vector < 10 || \\vector > 14) && \\vector != 17 && \\vector != 21 && \\vector != 29 && \\vector != 30",
     "push 0",
     ".endif",

@@ -72,6 +72,6 @@ fn table(entry: u64) -> &'static mut Table {
 fn flush() {
     // SAFETY: loads the value CR3 has, which drops stale translations.
     unsafe {
-        asm!("mov {scratch}, cr3", "mov cr3, {scratch}", scratch = out(reg) _, options(nostack, preserves_flags))
+        asm!("mov {scratch}, cr3", "mov cr3, {scratch}", scratch = out(reg) _, options(nostack, preserves_flags));
     };
 }

@@ -10,7 +10,7 @@ mod checksum;
 mod echo;
 mod service;
 mod stack;
-pub mod tcp;
+mod tcp;
 
 pub use service::Counter;
 pub use stack::Stack;

@@ -1,11 +1,18 @@
-//! The service on the TCP port: every line `incr` is answered with the next number. Other lines
-//! are answered with nothing.
+//! The service on the TCP port: every line `incr` is answered with the next number, any other with
+//! an error. Byte for byte what the Linux guest's `counterd` answers.
 
 use super::tcp::SendBuffer;
 use crate::text::Decimal;
 
 const REQUEST: &[u8; 4] = b"incr";
 const REQUEST_LINE: &[u8; 5] = b"incr\n";
+const UNKNOWN: &[u8] = b"error: unknown request, say incr\n";
+const TOO_LONG: &[u8] = b"error: line longer than 64 bytes\n";
+/// Bytes a line may have, its end not counted.
+const LINE_LIMIT: usize = 64;
+
+/// No answer is longer.
+pub const ANSWER_MAX: u32 = 33;
 
 /// The number that all connections count up.
 pub struct Counter {
@@ -16,9 +23,11 @@ pub struct Counter {
 /// The start of a line whose end has not come yet.
 #[derive(Clone, Copy, Debug)]
 pub struct PartialLine {
+    /// The first bytes: enough to know a request by.
     bytes: [u8; 8],
-    /// Bytes seen; more than are kept if the line is too long to mean anything.
-    length: u8,
+    /// Bytes seen, a carriage return included; stands still beyond the limit.
+    length: usize,
+    last: u8,
 }
 
 impl Counter {
@@ -31,29 +40,54 @@ impl Counter {
         }
     }
 
-    /// Answers given so far.
+    /// Numbers given so far.
     #[must_use]
     pub const fn answers(&self) -> u64 {
         self.answers
     }
 
-    /// Reads a piece of a connection's stream and writes the answers to the lines it ends.
-    pub fn consume(&mut self, line: &mut PartialLine, mut data: &[u8], answers: &mut SendBuffer) {
-        while !data.is_empty() {
+    /// Reads the next piece of a connection's stream and writes the answers to the lines it ends,
+    /// as long as there is room for one. Returns how many bytes it read.
+    #[inline(always)]
+    pub fn consume(
+        &mut self,
+        line: &mut PartialLine,
+        data: &[u8],
+        answers: &mut SendBuffer,
+    ) -> usize {
+        let mut rest = data;
+        while !rest.is_empty() && answers.free() >= ANSWER_MAX {
             if line.length == 0
-                && let Some(rest) = data.strip_prefix(REQUEST_LINE)
+                && let Some(after) = rest.strip_prefix(REQUEST_LINE)
             {
                 self.answer(answers);
-                data = rest;
-                continue;
+                rest = after;
+            } else {
+                self.consume_byte(line, rest[0], answers);
+                rest = &rest[1..];
             }
-            if line.push(data[0]) {
-                self.answer(answers);
-            }
-            data = &data[1..];
         }
+        data.len() - rest.len()
     }
 
+    #[cold]
+    fn consume_byte(&mut self, line: &mut PartialLine, byte: u8, answers: &mut SendBuffer) {
+        if byte != b'\n' {
+            line.push(byte);
+            return;
+        }
+        let length = line.length - usize::from(line.length > 0 && line.last == b'\r');
+        if length > LINE_LIMIT {
+            answers.push(TOO_LONG);
+        } else if line.bytes.get(..length).is_some_and(|line| line == REQUEST) {
+            self.answer(answers);
+        } else {
+            answers.push(UNKNOWN);
+        }
+        *line = PartialLine::NONE;
+    }
+
+    #[inline(always)]
     fn answer(&mut self, answers: &mut SendBuffer) {
         self.number.increment();
         self.answers += 1;
@@ -72,24 +106,16 @@ impl PartialLine {
     pub const NONE: Self = Self {
         bytes: [0; 8],
         length: 0,
+        last: 0,
     };
 
-    /// Takes one byte in; true if it ends a request.
-    fn push(&mut self, byte: u8) -> bool {
-        if byte == b'\n' {
-            let line = self
-                .bytes
-                .get(..usize::from(self.length))
-                .unwrap_or(b"too long");
-            let is_request = line.strip_suffix(b"\r").unwrap_or(line) == REQUEST;
-            self.length = 0;
-            return is_request;
-        }
-        if let Some(slot) = self.bytes.get_mut(usize::from(self.length)) {
+    fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.length) {
             *slot = byte;
         }
-        self.length = self.length.saturating_add(1).min(9);
-        false
+        self.last = byte;
+        // Two more than the limit: too long even if the last byte is a carriage return.
+        self.length = (self.length + 1).min(LINE_LIMIT + 2);
     }
 }
 
@@ -99,35 +125,81 @@ mod tests {
     use proptest::prelude::*;
 
     fn answers(pieces: &[&[u8]]) -> String {
-        let (mut counter, mut line, mut buffer) =
-            (Counter::new(), PartialLine::NONE, SendBuffer::new());
+        let (mut counter, mut line) = (Counter::new(), PartialLine::NONE);
+        let mut buffer = SendBuffer::new();
         for piece in pieces {
-            counter.consume(&mut line, piece, &mut buffer);
+            assert_eq!(counter.consume(&mut line, piece, &mut buffer), piece.len());
         }
         let mut text = vec![0; buffer.len() as usize];
         buffer.copy_to(0, &mut text);
         String::from_utf8(text).unwrap()
     }
 
+    /// `counterd`'s rules, by the letter: whole lines only.
+    fn reference(stream: &[u8]) -> String {
+        let mut count = 0;
+        let complete = stream.split_inclusive(|&byte| byte == b'\n');
+        let lines = complete.filter_map(|line| line.strip_suffix(b"\n"));
+        let answers = lines.map(|line| {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            match line {
+                _ if line.len() > 64 => "error: line longer than 64 bytes\n".to_owned(),
+                b"incr" => {
+                    count += 1;
+                    format!("{count}\n")
+                }
+                _ => "error: unknown request, say incr\n".to_owned(),
+            }
+        });
+        answers.collect()
+    }
+
     #[test]
     fn lines_are_answered_in_order() {
+        let unknown = "error: unknown request, say incr\n";
         assert_eq!(answers(&[b"incr\nincr\nincr\n"]), "1\n2\n3\n");
-        assert_eq!(answers(&[b"incr\r\nwhat\n\nincr", b"\n"]), "1\n2\n");
         assert_eq!(
-            answers(&[b"incrincr\n incr\nincr \nincrementing\nincr\n"]),
-            "1\n"
+            answers(&[b"incr\r\n\nincr", b"\n"]),
+            format!("1\n{unknown}2\n")
         );
+        assert_eq!(answers(&[b"incrincr\nincr \n"]), unknown.repeat(2));
+    }
+
+    #[test]
+    fn nothing_is_read_without_room_for_its_answer() {
+        let (mut counter, mut line) = (Counter::new(), PartialLine::NONE);
+        let mut buffer = SendBuffer::new();
+        let flood = [b'\n'; 2000];
+        let read = counter.consume(&mut line, &flood, &mut buffer);
+        assert_eq!(buffer.len() as usize, read * UNKNOWN.len());
+        assert!(buffer.free() < ANSWER_MAX);
+    }
+
+    fn streams() -> impl Strategy<Value = Vec<u8>> {
+        let line = prop_oneof![
+            Just(b"incr".to_vec()),
+            Just(b"incr\r".to_vec()),
+            prop::collection::vec(prop::sample::select(b"incr\r x".as_slice()), 0..8),
+            (60_usize..70, prop::sample::select(b"x\r".as_slice())).prop_map(|(length, last)| {
+                let mut line = vec![b'x'; length];
+                line.push(last);
+                line
+            }),
+        ];
+        prop::collection::vec(line, 0..20).prop_map(|lines| lines.join(&b'\n'))
     }
 
     proptest! {
         #[test]
-        fn it_does_not_matter_where_the_stream_is_cut(cuts in prop::collection::vec(0_usize..60, 0..8)) {
-            let stream = b"incr\nincr\r\nhello\nincr\nlong line of nothing\nincr\n";
-            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
+        fn answers_are_counterds_wherever_the_stream_is_cut(
+            stream in streams(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
             cuts.extend([0, stream.len()]);
             cuts.sort_unstable();
             let pieces: Vec<_> = cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]).collect();
-            prop_assert_eq!(answers(&pieces), "1\n2\n3\n4\n");
+            prop_assert_eq!(answers(&pieces), reference(&stream));
         }
     }
 }

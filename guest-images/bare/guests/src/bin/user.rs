@@ -8,7 +8,7 @@
 
 use bare::hash::xorshift;
 use bare::machine::serial::Line;
-use bare::machine::user::{self, User};
+use bare::machine::user::{self, Interrupts, User};
 use bare::machine::{interrupts, pit};
 use bare::options::Options;
 
@@ -18,15 +18,15 @@ const LOOPS: u64 = 100_000;
 bare::guest!(main);
 
 fn main(options: Options) {
-    let mut user = User::new();
-    let loops = options.number("loops", LOOPS);
+    let mut user = User::new(Interrupts::On);
+    let mut loops = options.number("loops", LOOPS);
     let hz = options.number("hz", 100);
     if hz > 0 {
         interrupts::unmask(interrupts::TIMER);
         pit::start(hz);
     }
     for round in 1..=options.number("count", 10) {
-        let result = user.call(compute, loops);
+        let result = user.call(compute, &mut loops);
         interrupts::enable();
         let ticks = interrupts::count(interrupts::TIMER);
         let line = Line
@@ -40,9 +40,9 @@ fn main(options: Options) {
     Line.text("user end").end();
 }
 
-extern "C" fn compute(loops: u64) -> ! {
+extern "C" fn compute(loops: &mut u64) -> ! {
     let mut state = 1;
-    for _ in 0..loops {
+    for _ in 0..*loops {
         state = xorshift(state);
     }
     user::finish(state)

@@ -124,7 +124,7 @@ impl Transport {
         // SAFETY: as in `read`; the device writes only to the buffers its queues offer.
         unsafe {
             core::ptr::with_exposed_provenance_mut::<u32>(self.base + register)
-                .write_volatile(value)
+                .write_volatile(value);
         };
     }
 }

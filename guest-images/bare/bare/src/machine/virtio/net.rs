@@ -96,9 +96,6 @@ impl Net {
         let length = answer(received, room(&mut self.buffers.transmit[free]));
         self.offer(free, length);
         self.receive.offer(index, BUFFER);
-        if self.receive.unpublished() >= RECEIVE_BATCH && self.receive.publish() {
-            self.transport.notify(RECEIVE_QUEUE);
-        }
         true
     }
 
@@ -113,9 +110,13 @@ impl Net {
         length > 0
     }
 
-    /// Sets off what was sent since the last time. True: there was no room for something, and now
-    /// there may be.
+    /// Sets off what was sent since the last time, and gives received buffers back. The queues'
+    /// only access to the device: everything else is memory. True: there was no room for
+    /// something, and now there may be.
     pub fn flush(&mut self) -> bool {
+        if self.receive.unpublished() >= RECEIVE_BATCH && self.receive.publish() {
+            self.transport.notify(RECEIVE_QUEUE);
+        }
         let starved = core::mem::take(&mut self.starved);
         if self.transmit.unpublished() == 0 {
             return false;

@@ -57,7 +57,7 @@ impl SendBuffer {
     /// Writes bytes.
     ///
     /// # Panics
-    /// If there is no room for them: the advertised window promised it.
+    /// If there is no room for them; see [`free`](Self::free).
     #[inline(always)]
     pub fn push(&mut self, data: &[u8]) {
         assert!(data.len() <= self.free() as usize);

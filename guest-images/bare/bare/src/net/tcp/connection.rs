@@ -5,7 +5,7 @@ use super::buffer::SendBuffer;
 use super::output::Headers;
 use super::segment::{Segment, flag};
 use super::sequence::Sequence;
-use crate::net::service::{Counter, PartialLine};
+use crate::net::service::{ANSWER_MAX, Counter, PartialLine};
 use crate::net::{Address, Mac, Ticks};
 
 /// Ticks until the first retransmission: 200 ms.
@@ -16,10 +16,9 @@ const DOUBLINGS: u32 = 5;
 const ATTEMPTS: u32 = 15;
 /// Ditto for a connection that is not established yet: about 12 s.
 const SYN_ATTEMPTS: u32 = 5;
-/// Longest answer per byte of request, as a shift: `incr` and its newline bring 20 bytes at most.
+/// Answer bytes per byte of request, as a shift: the five bytes of `incr` bring 20 at most. Other
+/// lines may bring more; what then has no room is left for the peer to repeat.
 const ANSWER_SHIFT: u32 = 2;
-/// Room for the answer to a line whose beginning was consumed before.
-const ANSWER_MAX: u32 = 32;
 
 /// Where a connection stands: see the figure in the module above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +52,8 @@ pub struct Connection {
     /// Behind the last number ever sent.
     pub(super) send_max: Sequence,
     pub(super) send_window: u32,
-    /// Numbers of the segment that set `send_window`.
+    /// Number of the segment that set `send_window`.
     window_sequence: Sequence,
-    window_ack: Sequence,
 
     /// Next number to consume.
     pub(super) receive_next: Sequence,
@@ -94,7 +92,6 @@ impl Connection {
             send_max: zero,
             send_window: 0,
             window_sequence: zero,
-            window_ack: zero,
             receive_next: zero,
             receive_edge: zero,
             line: PartialLine::NONE,
@@ -119,7 +116,6 @@ impl Connection {
         self.send_max = start;
         self.send_window = syn.window.into();
         self.window_sequence = syn.sequence;
-        self.window_ack = start;
         self.receive_next = syn.sequence + 1;
         self.receive_edge = self.receive_next;
         self.line = PartialLine::NONE;
@@ -150,12 +146,14 @@ impl Connection {
             return self.state != State::SynReceived;
         }
         let (data, fin) = self.in_order(segment);
+        let mut complete = true;
         if !data.is_empty() {
-            counter.consume(&mut self.line, data, &mut self.buffer);
-            self.receive_next += data.len() as u32;
+            let read = counter.consume(&mut self.line, data, &mut self.buffer);
+            self.receive_next += read as u32;
             self.ack_now = true;
+            complete = read == data.len();
         }
-        if fin {
+        if fin && complete {
             self.receive_next += 1;
             self.state = State::Closing;
             self.ack_now = true;
@@ -178,7 +176,7 @@ impl Connection {
             match self.state {
                 // Our SYN+ACK was lost.
                 State::SynReceived if segment.sequence + 1 == self.receive_next => {
-                    self.send_next = self.send_start
+                    self.send_next = self.send_start;
                 }
                 // The peer has begun anew; its next SYN finds the way free.
                 State::SynReceived => self.free(),
@@ -206,7 +204,7 @@ impl Connection {
         } else if self.state == State::SynReceived {
             return false;
         }
-        self.update_window(segment);
+        self.update_window(segment, acked);
         true
     }
 
@@ -233,12 +231,12 @@ impl Connection {
         self.ack_now |= room < SEGMENT_MAX.into() && self.room() >= room + u32::from(SEGMENT_MAX);
     }
 
-    /// RFC 9293 §3.10.7.4: only a segment no older than the last that did may set the window.
+    /// Only a segment that is no older than the last that did may set the window: one that
+    /// acknowledges more was sent later, even if it repeats earlier data (RFC 9293 §3.10.7.4 would
+    /// take the old window and count it from the new acknowledgement).
     #[inline(always)]
-    fn update_window(&mut self, segment: &Segment) {
-        let newer = self.window_sequence.is_before(segment.sequence)
-            || self.window_sequence == segment.sequence && !segment.ack.is_before(self.window_ack);
-        if !newer {
+    fn update_window(&mut self, segment: &Segment, acked: u32) {
+        if acked == 0 && segment.sequence.is_before(self.window_sequence) {
             return;
         }
         if self.send_window == 0 {
@@ -250,19 +248,19 @@ impl Connection {
         }
         self.send_window = segment.window.into();
         self.window_sequence = segment.sequence;
-        self.window_ack = segment.ack;
     }
 
     /// The part of a segment that comes next, and whether its FIN does. Anything else is answered
-    /// with what we have: a duplicate, since its acknowledgement may be lost; a segment behind a
-    /// gap, since that makes the peer fill it.
+    /// with what we have: a duplicate, since its acknowledgement may be lost; data behind a gap,
+    /// since that makes the peer fill it. A bare acknowledgement behind a gap is not: the peer may
+    /// have a gap too, and the two would acknowledge each other for ever.
     #[inline(always)]
     fn in_order<'a>(&mut self, segment: &Segment<'a>) -> (&'a [u8], bool) {
         let fin = segment.flags & flag::FIN != 0;
         let behind = segment.sequence.behind(self.receive_next);
         let mut data = segment.data;
         if behind != 0 {
-            self.ack_now = true;
+            self.ack_now |= behind > 0 || fin || !data.is_empty();
             match usize::try_from(behind)
                 .ok()
                 .and_then(|seen| data.get(seen..))

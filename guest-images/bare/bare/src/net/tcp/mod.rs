@@ -8,8 +8,8 @@
 //! ```
 //!
 //! What always holds:
-//! - Data is consumed in order, each byte once, and only if its answers are sure to fit into the
-//!   send buffer: the advertised window is a part of the buffer's free room.
+//! - Data is consumed in order, each byte once, and acknowledged only if its answers stand in the
+//!   send buffer; the advertised window is a part of the buffer's free room.
 //! - An answer stays in the send buffer until it is acknowledged.
 //!
 //! Left out: reassembly (segments out of order are dropped and asked for again), congestion

@@ -65,6 +65,7 @@ impl Headers {
 }
 
 /// The fields that differ from one segment to the next.
+#[derive(Clone, Copy)]
 struct Header {
     sequence: Sequence,
     ack: Sequence,
@@ -142,10 +143,18 @@ impl Connection {
         }
         let push = if length > 0 { flag::PSH } else { 0 };
         let flags = flag::ACK | push | if fin { flag::FIN } else { 0 };
-        let header = self.header(self.send_next, flags, HEADER_WORDS);
+        // A bare acknowledgement goes by what was sent once, lest a peer that has it answers it.
+        let sequence = if length > 0 || fin {
+            self.send_next
+        } else {
+            self.send_max
+        };
+        let header = self.header(sequence, flags, HEADER_WORDS);
         let length = length as usize;
-        self.buffer
-            .copy_to(offset, &mut frame[HEADERS..HEADERS + length]);
+        if length > 0 {
+            self.buffer
+                .copy_to(offset, &mut frame[HEADERS..HEADERS + length]);
+        }
         self.sent(length as u32 + u32::from(fin), now);
         self.headers.write(frame, header, HEADER + length)
     }

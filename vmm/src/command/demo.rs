@@ -1,0 +1,339 @@
+//! `lockstep demo`: a pair on this host loses its primary, and its client does not notice.
+//!
+//! Rounds are played by [`vmm::demo`]; this file finds the guest, shows how far a round is, and prints what came of it.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use vmm::demo::{
+    ArbiterKind, Evidence, Guest, Images, Network, Report, RigOptions, RoundReport,
+    images::Recipe,
+    round::{self, Round, Stage},
+};
+
+use super::{block_on, machine_args::EngineArg};
+
+/// How often the progress is drawn on a terminal.
+const DRAW_INTERVAL: Duration = Duration::from_millis(100);
+/// How often it is told elsewhere, if nothing else is to be told.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Options of `lockstep demo`.
+#[derive(Args)]
+pub struct DemoArgs {
+    /// What runs in the pair
+    #[arg(long, value_enum, default_value = "linux")]
+    guest: GuestArg,
+    /// What runs the guest
+    #[arg(long, value_enum, default_value_t)]
+    engine: EngineArg,
+    /// Kill the primary after so many seconds of answers, and go on for as long again [default: linux 10, bare 3]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    kill_after: Option<Duration>,
+    /// Do it again, with fresh processes, until it was done so often
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Print one JSON object on standard output, and nothing else there
+    #[arg(long)]
+    json: bool,
+    /// The guest's kernel [default: what the recipe in guest-images/ makes]
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// The guest's initial RAM disk
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    initrd: Option<PathBuf>,
+    /// The guest's command line; its address is appended
+    #[arg(long, value_name = "TEXT", requires = "kernel", default_value = "")]
+    cmdline: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum GuestArg {
+    /// Linux with `counterd`
+    Linux,
+    /// A bare-metal guest, which boots at once
+    Bare,
+}
+
+impl DemoArgs {
+    fn guest(&self) -> Guest {
+        match self.guest {
+            GuestArg::Linux => Guest::Linux,
+            GuestArg::Bare => Guest::Bare,
+        }
+    }
+
+    fn kill_after(&self) -> Duration {
+        self.kill_after.unwrap_or(match self.guest {
+            GuestArg::Linux => Duration::from_secs(10),
+            GuestArg::Bare => Duration::from_secs(3),
+        })
+    }
+
+    /// The engine's name. KVM is what `auto` means wherever there is nothing else.
+    fn engine(&self) -> &'static str {
+        match self.engine {
+            EngineArg::Auto | EngineArg::Kvm => "kvm",
+            EngineArg::Soft => "soft",
+        }
+    }
+}
+
+/// Plays all rounds and tells what came of them.
+pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    // Before a kernel is built for minutes: can there be a network for the pair?
+    drop(Network::enter()?);
+    block_on(async {
+        let mut hangup = signal(SignalKind::hangup()).context("Cannot watch for SIGHUP")?;
+        tokio::select! {
+            done = play_all(args) => done,
+            _ = hangup.recv() => Err(anyhow::anyhow!("stopped by SIGHUP")),
+        }
+    })
+}
+
+async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let options = RigOptions {
+        program: std::env::current_exe().context("Cannot find this program's file")?,
+        images: images(args).await?,
+        engine: args.engine().into(),
+        arbiter: ArbiterKind::Tcp,
+        failure_timeout: None,
+    };
+    let mut report = Report {
+        engine: args.engine().into(),
+        guest: args.guest().name().into(),
+        passed: false,
+        error: None,
+        rounds: Vec::new(),
+    };
+    for number in 1..=args.rounds {
+        let title = if args.rounds > 1 {
+            format!("round {number}/{}: ", args.rounds)
+        } else {
+            String::new()
+        };
+        let round = play(&title, args, options.clone()).await;
+        tell_evidence(&round.evidence);
+        match round.result {
+            Ok(round) => {
+                tell(&format!("{title}{}\n{round}", round_name(args)));
+                report.rounds.push(round);
+            }
+            Err(error) => {
+                report.error = Some(error.to_string());
+                break;
+            }
+        }
+    }
+    report.passed = report.error.is_none() && report.rounds.iter().all(RoundReport::passed);
+    conclude(args, &report)
+}
+
+fn round_name(args: &DemoArgs) -> String {
+    format!("{} guest on {}", args.guest(), args.engine())
+}
+
+/// The guest's files, built if they must be.
+async fn images(args: &DemoArgs) -> anyhow::Result<Images> {
+    if let Some(kernel) = &args.kernel {
+        return Ok(Images::named(
+            args.guest(),
+            kernel.clone(),
+            args.initrd.clone(),
+            &args.cmdline,
+        ));
+    }
+    let places: Vec<PathBuf> = [std::env::current_dir(), std::env::current_exe()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let recipe = Recipe::find(args.guest(), &places)?;
+    tell(&format!(
+        "making the {} guest: {}",
+        args.guest(),
+        recipe.script().display()
+    ));
+    Ok(recipe.make().await?)
+}
+
+/// Plays a round, and shows meanwhile how far it is.
+async fn play(title: &str, args: &DemoArgs, options: RigOptions) -> Round {
+    let (sender, stages) = watch::channel(Stage::Starting);
+    let round = {
+        let progress = Progress::new(title, args.guest(), stages);
+        tokio::select! {
+            round = round::play(options, args.kill_after(), &sender) => round,
+            () = progress.show() => unreachable!("progress is shown until the round ends"),
+        }
+    };
+    if std::io::stderr().is_terminal() {
+        write_stderr("\r\x1b[K");
+    }
+    round
+}
+
+/// Prints what is asked for, and says by the exit code whether all went well.
+fn conclude(args: &DemoArgs, report: &Report) -> anyhow::Result<ExitCode> {
+    let text = if args.json {
+        serde_json::to_string_pretty(report).context("Cannot write the report")?
+    } else {
+        format!("\n{report}")
+    };
+    if args.json || report.rounds.len() > 1 {
+        writeln!(std::io::stdout(), "{text}")
+            .context("Cannot print the report on standard output")?;
+    }
+    match &report.error {
+        Some(error) => Err(anyhow::anyhow!("{error}")),
+        None if report.passed => Ok(ExitCode::SUCCESS),
+        None => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn tell_evidence(evidence: &[Evidence]) {
+    for Evidence { name, tail } in evidence {
+        tell(&format!("--- the end of {name}\n{tail}"));
+    }
+    if !evidence.is_empty() {
+        tell("---");
+    }
+}
+
+/// How far a round is, on standard error: one line drawn again and again on a terminal, else a line now and then.
+struct Progress<'a> {
+    title: &'a str,
+    guest: Guest,
+    stages: watch::Receiver<Stage>,
+    terminal: bool,
+    stage_begun: Instant,
+    told: Option<(std::mem::Discriminant<Stage>, Instant)>,
+    /// Answers, counted at the beginning of the present second and the one before.
+    counted: [(Instant, u64); 2],
+}
+
+impl<'a> Progress<'a> {
+    fn new(title: &'a str, guest: Guest, stages: watch::Receiver<Stage>) -> Self {
+        let now = Instant::now();
+        let terminal = std::io::stderr().is_terminal();
+        Self {
+            title,
+            guest,
+            stages,
+            terminal,
+            stage_begun: now,
+            told: None,
+            counted: [(now, 0); 2],
+        }
+    }
+
+    /// Never returns.
+    async fn show(mut self) {
+        let mut stage = std::mem::discriminant(&Stage::Starting);
+        loop {
+            let now = *self.stages.borrow();
+            if std::mem::replace(&mut stage, std::mem::discriminant(&now)) != stage {
+                self.stage_begun = Instant::now();
+            }
+            let line = self.line(now);
+            self.draw(stage, &line);
+            tokio::time::sleep(DRAW_INTERVAL).await;
+        }
+    }
+
+    fn draw(&mut self, stage: std::mem::Discriminant<Stage>, line: &str) {
+        if self.terminal {
+            write_stderr(&format!("\r\x1b[K{}{line}", self.title));
+            return;
+        }
+        let told_already = self
+            .told
+            .is_some_and(|(told, at)| told == stage && at.elapsed() < TELL_INTERVAL);
+        if !told_already {
+            self.told = Some((stage, Instant::now()));
+            tell(&format!("{}{line}", self.title));
+        }
+    }
+
+    fn line(&mut self, stage: Stage) -> String {
+        let elapsed_s = self.stage_begun.elapsed().as_secs();
+        match stage {
+            Stage::Starting => format!("starting arbiter, backup and primary, {elapsed_s} s"),
+            Stage::Booting => format!("the {} guest boots on both, {elapsed_s} s", self.guest),
+            Stage::Connecting => format!("connecting to the guest's service, {elapsed_s} s"),
+            Stage::BeforeKill { answers, left } => {
+                let rate = self.rate(answers);
+                format!(
+                    "primary: {answers} answers, {rate}/s; it will be killed in {:.1} s",
+                    left.as_secs_f64()
+                )
+            }
+            Stage::AfterKill { answers, left } => {
+                let rate = self.rate(answers);
+                format!(
+                    "primary killed; backup: {answers} answers, {rate}/s; {:.1} s to go",
+                    left.as_secs_f64()
+                )
+            }
+            Stage::Draining => "waiting for the last answers".into(),
+        }
+    }
+
+    /// Answers a second, over the last second or two.
+    fn rate(&mut self, answers: u64) -> u64 {
+        let now = Instant::now();
+        if now - self.counted[1].0 >= Duration::from_secs(1) {
+            self.counted = [self.counted[1], (now, answers)];
+        }
+        let (since, before) = self.counted[0];
+        let elapsed = (now - since).as_secs_f64().max(DRAW_INTERVAL.as_secs_f64());
+        (answers.saturating_sub(before) as f64 / elapsed) as u64
+    }
+}
+
+fn tell(text: &str) {
+    write_stderr(&format!("{text}\n"));
+}
+
+/// A standard error that nobody reads is no reason to stop.
+fn write_stderr(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Seconds, with a fraction if need be.
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    const MAX_SECONDS: f64 = 86_400.0;
+    let wrong = || {
+        format!("{text:?} is not a number of seconds between 0 and {MAX_SECONDS}, such as 3 or 0.5")
+    };
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    if (0.0..=MAX_SECONDS).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err(wrong())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_may_have_a_fraction() {
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_seconds("3"), Ok(Duration::from_secs(3)));
+        for bad in ["", "-1", "x", "NaN", "inf", "1e9"] {
+            assert!(parse_seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! A pair on one host, in a network of its own, with a client on it: what `lockstep demo` shows and the failover tests use.
+//!
+//! ```text
+//!  ┌ network namespace ─────────────────────────────────────────────┐
+//!  │  Client ── bridge ─┬─ tap ── primary ── channel ──┐            │
+//!  │  (this process)    └─ tap ── backup ◄─────────────┘  arbiter   │
+//!  └────────────────────────────────────────────────────────────────┘
+//!      │ answers, with times        │ events, consoles: files in a temporary folder
+//!      ▼                            ▼
+//!    Tally ───────────────────► Timeline ──► RoundReport
+//! ```
+//!
+//! - [`images`]: which guest, and where its files are.
+//! - [`network`]: the namespace, the bridge, the taps. - [`processes`]: children that cannot outlive us.
+//! - [`rig`]: all of it together: start, kill, stop and resume members, wait for what they tell.
+//! - [`client`]: requests in flight over one connection, and what became of them ([`tally`]).
+//! - [`round`]: the demo's story, once. - [`timeline`] and [`report`]: what it has shown.
+//!
+//! What always holds: whatever way a [`Rig`] goes, its processes, its network and its files go with it. For that,
+//! a rig stays on the thread that made it: a network namespace belongs to a thread, and so does the tie
+//! that lets children die with their parent. Nothing here prints.
+
+pub mod client;
+mod error;
+pub mod images;
+pub mod network;
+pub mod processes;
+pub mod report;
+pub mod rig;
+pub mod round;
+pub mod tally;
+pub mod timeline;
+mod wait;
+
+pub use client::Client;
+pub use error::DemoError;
+pub use images::{Guest, Images};
+pub use network::Network;
+pub use processes::Process;
+pub use report::{Report, RoundReport};
+pub use rig::{ArbiterKind, Evidence, Member, Rig, RigOptions};
+pub use tally::Tally;
+pub use timeline::Timeline;

@@ -1,0 +1,431 @@
+//! A pair, its arbiter and its network, to be started, killed, stopped and watched.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::{
+    Client, DemoError, Images, Network, Process,
+    client::COUNTER_PORT,
+    network::{BACKUP_TAP, GUEST_ADDRESS, PRIMARY_TAP},
+    wait,
+};
+use crate::host::{Event, StampedEvent};
+
+// Ports are free: the network is the rig's own.
+const ARBITER_ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7100);
+const BACKUP_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7200);
+
+/// How long a process may take to start on a busy host.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Lines of each file that are shown as evidence.
+const EVIDENCE_LINES: usize = 15;
+
+/// A process of the rig.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Member {
+    /// `lockstep primary`.
+    Primary,
+    /// `lockstep backup`.
+    Backup,
+    /// `lockstep arbiter`.
+    Arbiter,
+}
+
+impl Member {
+    /// Its name in messages, and its files' names.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Backup => "backup",
+            Self::Arbiter => "arbiter",
+        }
+    }
+}
+
+/// Who decides which replica is live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArbiterKind {
+    /// A server of its own: [`Member::Arbiter`].
+    #[default]
+    Tcp,
+    /// A file, as on a shared disk. Nothing to start.
+    File,
+}
+
+/// What a rig is made of.
+#[derive(Clone, Debug)]
+pub struct RigOptions {
+    /// The `lockstep` program.
+    pub program: PathBuf,
+    /// What runs in the pair.
+    pub images: Images,
+    /// `--engine` of both replicas.
+    pub engine: String,
+    /// Who decides.
+    pub arbiter: ArbiterKind,
+    /// `--failure-timeout` of both replicas, if not the default.
+    pub failure_timeout: Option<Duration>,
+}
+
+/// A pair on this host. It belongs to the thread that made it, and takes everything with it when it is dropped.
+#[derive(Debug)]
+pub struct Rig {
+    // Dropped in this order: who uses network and files ends first.
+    members: BTreeMap<Member, Process>,
+    network: Network,
+    folder: TempDir,
+    options: RigOptions,
+}
+
+/// What is left of a failure: the ends of a rig's files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Such as `backup.console`.
+    pub name: String,
+    /// Its last lines.
+    pub tail: String,
+}
+
+impl Rig {
+    /// A network and a folder, and nobody in them.
+    ///
+    /// # Errors
+    /// If this is not root, or the host refuses.
+    pub fn new(options: RigOptions) -> Result<Self, DemoError> {
+        let folder = tempfile::Builder::new().prefix("lockstep-").tempdir();
+        let folder = folder.map_err(|source| DemoError::File {
+            doing: "make a temporary folder in",
+            path: std::env::temp_dir(),
+            source,
+        })?;
+        Ok(Self {
+            members: BTreeMap::new(),
+            network: Network::enter()?,
+            folder,
+            options,
+        })
+    }
+
+    /// The rig's network, which the thread is in.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Starts arbiter (unless it is a file), backup and primary. They have not formed a pair yet.
+    ///
+    /// # Errors
+    /// If one of them cannot be started.
+    pub async fn start_pair(&mut self) -> Result<(), DemoError> {
+        if self.options.arbiter == ArbiterKind::Tcp {
+            self.start_arbiter().await?;
+        }
+        self.start_backup(&[])?;
+        self.start_primary(&[])
+    }
+
+    /// Starts the arbiter, or starts it again on the same state, and waits until it answers.
+    ///
+    /// # Errors
+    /// If it cannot be started or ends.
+    pub async fn start_arbiter(&mut self) -> Result<(), DemoError> {
+        let state = self.path(Member::Arbiter, "state");
+        let listen = ARBITER_ADDRESS.to_string();
+        self.start(Member::Arbiter, |command| {
+            command
+                .args(["arbiter", "--listen", &listen, "--state"])
+                .arg(state);
+        })?;
+        let what = "the arbiter to listen";
+        let arbiter = self.member(Member::Arbiter)?;
+        wait::until(what, START_LIMIT, || {
+            arbiter.expect_running(what)?;
+            Ok(TcpStream::connect(ARBITER_ADDRESS).ok().map(drop))
+        })
+        .await
+    }
+
+    /// Starts a backup, with `extra` options.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_backup(&mut self, extra: &[&str]) -> Result<(), DemoError> {
+        self.start_replica(Member::Backup, "--listen", BACKUP_TAP, extra)
+    }
+
+    /// Starts a primary, with `extra` options. It looks for the backup for a while.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_primary(&mut self, extra: &[&str]) -> Result<(), DemoError> {
+        self.start_replica(Member::Primary, "--backup", PRIMARY_TAP, extra)
+    }
+
+    /// SIGKILL; does not wait.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub fn kill(&mut self, member: Member) -> Result<(), DemoError> {
+        self.member(member)?.kill()
+    }
+
+    /// SIGSTOP.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub fn stop(&mut self, member: Member) -> Result<(), DemoError> {
+        self.member(member)?.stop()
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub fn resume(&mut self, member: Member) -> Result<(), DemoError> {
+        self.member(member)?.resume()
+    }
+
+    /// The process itself.
+    ///
+    /// # Errors
+    /// [`DemoError::NotStarted`].
+    pub fn member(&mut self, member: Member) -> Result<&mut Process, DemoError> {
+        self.members.get_mut(&member).ok_or(DemoError::NotStarted {
+            name: member.name(),
+        })
+    }
+
+    /// Waits for `member` to end.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn wait_for_end(
+        &mut self,
+        member: Member,
+        limit: Duration,
+    ) -> Result<ExitStatus, DemoError> {
+        let process = self.member(member)?;
+        wait::until(&format!("the {} to end", member.name()), limit, || {
+            process.ended()
+        })
+        .await
+    }
+
+    /// Waits until `wanted` is true of one of `member`'s events, and returns the first such; `what` is what it is waited for.
+    ///
+    /// # Errors
+    /// If it does not happen in time, or `member` has ended without it.
+    pub async fn wait_for_event(
+        &mut self,
+        member: Member,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Event) -> bool,
+    ) -> Result<StampedEvent, DemoError> {
+        let what = format!("the {} to report {what}", member.name());
+        self.wait_for(member, &what, limit, |rig| {
+            Ok(rig
+                .events(member)?
+                .into_iter()
+                .find(|stamped| wanted(&stamped.event)))
+        })
+        .await
+    }
+
+    /// Waits until the guest says on `member`'s console that its services listen.
+    ///
+    /// # Errors
+    /// If it does not happen in time, or `member` has ended without it.
+    pub async fn wait_until_ready(&mut self, member: Member) -> Result<(), DemoError> {
+        let guest = self.options.images.guest;
+        let what = format!("the {guest} guest to say that it is ready");
+        self.wait_for(member, &what, guest.boot_limit(), |rig| {
+            Ok(rig
+                .console(member)?
+                .lines()
+                .any(|line| guest.is_ready(line))
+                .then_some(()))
+        })
+        .await
+    }
+
+    /// Connects a client to the guest's counter.
+    ///
+    /// # Errors
+    /// See [`Client::connect`].
+    pub async fn connect(&self, window: u64, limit: Duration) -> Result<Client, DemoError> {
+        Client::connect((GUEST_ADDRESS, COUNTER_PORT).into(), window, limit).await
+    }
+
+    /// What `member` has reported so far.
+    ///
+    /// # Errors
+    /// If the events file cannot be understood.
+    pub fn events(&self, member: Member) -> Result<Vec<StampedEvent>, DemoError> {
+        let path = self.path(member, "events");
+        let text = read(&path)?;
+        // A line is written at once; what has no end yet is no line.
+        let lines = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        let parsed = lines.enumerate().map(|(index, line)| {
+            StampedEvent::parse(line).map_err(|source| DemoError::Event {
+                path: path.clone(),
+                line: index + 1,
+                source,
+            })
+        });
+        parsed.collect()
+    }
+
+    /// What the guest has printed so far, as `member` has shown it.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn console(&self, member: Member) -> Result<String, DemoError> {
+        read(&self.path(member, "console"))
+    }
+
+    /// What `member` has said on its standard error.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn stderr(&self, member: Member) -> Result<String, DemoError> {
+        read(&self.path(member, "stderr"))
+    }
+
+    /// The ends of all files, for whoever wants to know why something failed.
+    #[must_use]
+    pub fn evidence(&self) -> Vec<Evidence> {
+        let mut evidence = Vec::new();
+        for member in self.members.keys() {
+            for kind in ["stderr", "events", "console"] {
+                let path = self.path(*member, kind);
+                let text = read(&path).unwrap_or_else(|error| error.to_string());
+                if !text.is_empty() {
+                    evidence.push(Evidence {
+                        name: format!("{}.{kind}", member.name()),
+                        tail: tail(&text),
+                    });
+                }
+            }
+        }
+        evidence
+    }
+
+    fn start_replica(
+        &mut self,
+        member: Member,
+        role: &str,
+        tap: &str,
+        extra: &[&str],
+    ) -> Result<(), DemoError> {
+        let arbiter = match self.options.arbiter {
+            ArbiterKind::Tcp => format!("tcp:{ARBITER_ADDRESS}"),
+            ArbiterKind::File => format!("file:{}", self.path(Member::Arbiter, "state").display()),
+        };
+        let (console, events) = (self.path(member, "console"), self.path(member, "events"));
+        let RigOptions {
+            images,
+            engine,
+            failure_timeout,
+            ..
+        } = self.options.clone();
+        self.start(member, |command| {
+            command.args([
+                member.name(),
+                role,
+                &BACKUP_ADDRESS.to_string(),
+                "--arbiter",
+                &arbiter,
+                "--tap",
+                tap,
+            ]);
+            command.args([
+                "--engine",
+                &engine,
+                "--memory",
+                images.guest.memory(),
+                "--cmdline",
+                &images.command_line,
+            ]);
+            command.arg("--kernel").arg(&images.kernel);
+            command
+                .arg("--console")
+                .arg(console)
+                .arg("--events")
+                .arg(events);
+            if let Some(initrd) = &images.initrd {
+                command.arg("--initrd").arg(initrd);
+            }
+            if let Some(timeout) = failure_timeout {
+                command.args(["--failure-timeout", &timeout.as_millis().to_string()]);
+            }
+            command.args(extra);
+        })
+    }
+
+    /// Whoever was `member` before is ended first.
+    fn start(
+        &mut self,
+        member: Member,
+        arguments: impl FnOnce(&mut Command),
+    ) -> Result<(), DemoError> {
+        self.members.remove(&member);
+        let mut command = Command::new(&self.options.program);
+        arguments(&mut command);
+        command.stdout(std::process::Stdio::null());
+        let process = Process::start(member.name(), command, &self.path(member, "stderr"))?;
+        self.members.insert(member, process);
+        Ok(())
+    }
+
+    async fn wait_for<T>(
+        &mut self,
+        member: Member,
+        what: &str,
+        limit: Duration,
+        mut look: impl FnMut(&Self) -> Result<Option<T>, DemoError>,
+    ) -> Result<T, DemoError> {
+        wait::until(what, limit, || {
+            // In this order: what it wrote before it ended still counts.
+            let running = self.member(member)?.expect_running(what);
+            match look(self)? {
+                None => running.map(|()| None),
+                found => Ok(found),
+            }
+        })
+        .await
+    }
+
+    fn path(&self, member: Member, kind: &str) -> PathBuf {
+        self.folder.path().join(format!("{}.{kind}", member.name()))
+    }
+}
+
+/// A file that may not be there yet.
+fn read(path: &Path) -> Result<String, DemoError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(source) => Err(DemoError::File {
+            doing: "read",
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(EVIDENCE_LINES)..].join("\n")
+}
