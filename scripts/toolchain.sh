@@ -26,8 +26,7 @@ oldest=$(printf '%s\n' "$needed" "${found%%-*}" | sort --version-sort | head --l
 [[ $oldest == "$needed" ]] || how_to "This machine's rustc is $found, which is too old."
 command -v rustup >/dev/null || how_to "There is no rustup, which adds the targets of the guests."
 
-# The bare-metal guests cannot do without the first. Without the second, the Linux guest's programs are
-# linked with glibc: larger, and slower to start.
+# The bare-metal guests' target, and that of the Linux guest's programs.
 installed=$(rustup target list --installed)
 for target in x86_64-unknown-none x86_64-unknown-linux-musl; do
     grep --quiet --line-regexp "$target" <<<"$installed" || rustup target add "$target" >&2
