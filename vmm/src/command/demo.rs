@@ -47,6 +47,10 @@ pub struct DemoArgs {
     /// Print one JSON object on standard output, and nothing else there
     #[arg(long)]
     json: bool,
+    /// Let the client's TCP send again after so many milliseconds, not Linux's 200: what was on its way to the primary when it was killed
+    /// is lost, and the first answer waits for that
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    rto_min: Option<u64>,
     /// Make the guest by the recipes in this folder [default: guest-images/ here, or further up]
     #[arg(long, value_name = "DIR", conflicts_with = "kernel")]
     images: Option<PathBuf>,
@@ -113,6 +117,7 @@ async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         engine: args.engine().into(),
         arbiter: ArbiterKind::Tcp,
         failure_timeout: None,
+        retransmit_after: args.rto_min.map(Duration::from_millis),
     };
     let mut report = Report::new(args.engine(), args.guest());
     for number in 1..=args.rounds {
