@@ -285,18 +285,18 @@ impl<'a> Progress<'a> {
             Stage::Starting => format!("starting arbiter, backup and primary, {elapsed_s} s"),
             Stage::Booting => format!("the {} guest boots on both, {elapsed_s} s", self.guest),
             Stage::Connecting => format!("connecting to the guest's service, {elapsed_s} s"),
-            Stage::BeforeKill { answers, left } => {
+            Stage::BeforeKill { answers, until } => {
                 let rate = self.rate(answers);
                 format!(
                     "{answers} answers, {rate}/s; the primary will be killed in {:.1} s",
-                    left.as_secs_f64()
+                    seconds_until(until)
                 )
             }
-            Stage::AfterKill { answers, left } => {
+            Stage::AfterKill { answers, until } => {
                 let rate = self.rate(answers);
                 format!(
                     "primary killed; {answers} answers, {rate}/s; {:.1} s to go",
-                    left.as_secs_f64()
+                    seconds_until(until)
                 )
             }
             Stage::Draining => "waiting for the last answers".into(),
@@ -322,6 +322,12 @@ fn tell(text: &str) {
 /// A standard error that nobody reads is no reason to stop.
 fn write_stderr(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn seconds_until(instant: Instant) -> f64 {
+    instant
+        .saturating_duration_since(Instant::now())
+        .as_secs_f64()
 }
 
 /// Seconds, with a fraction if need be.
