@@ -24,7 +24,7 @@ help: ## Show this list
 	@echo 'everything by themselves. The first run builds the guest kernel: some minutes.'
 
 demo: build images ## Kill a primary while a client talks to its guest (DEMO_FLAGS=…)
-	@scripts/with-images.sh $(lockstep) demo $(DEMO_FLAGS)
+	@$(lockstep) demo $(DEMO_FLAGS)
 
 test: toolchain packages images ## Format, lints and all tests
 	@scripts/test.sh
