@@ -7,7 +7,10 @@ use std::{
 };
 
 use vmm::{
-    demo::{ArbiterKind, Client, DemoError, Guest, Images, Member, Rig, RigOptions},
+    demo::{
+        ArbiterKind, Client, DemoError, Guest, Images, Member, Rig, RigOptions,
+        network::{Host, TAP},
+    },
     host::Event,
 };
 
@@ -122,6 +125,26 @@ impl Scene {
     pub async fn expect_live(&mut self, member: Member) -> Result<(), DemoError> {
         let live = |event: &Event| matches!(event, Event::Live { term: 2 });
         self.expect(member, "that it is live", live).await.map(drop)
+    }
+
+    /// Frames that the replica on `host` has sent to its tap so far.
+    ///
+    /// # Errors
+    /// If the host cannot be visited.
+    ///
+    /// # Panics
+    /// If there is no tap.
+    pub fn frames_sent(&self, host: Host) -> Result<u64, DemoError> {
+        let devices = self.rig.network().on_host(host, || {
+            std::fs::read_to_string("/proc/thread-self/net/dev")
+                .expect("the thread's network devices")
+        })?;
+        // What a tap's user writes is what the host receives: NAME: BYTES PACKETS …
+        let tap = devices
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(TAP)?.strip_prefix(':'));
+        let packets = tap.and_then(|counts| counts.split_ascii_whitespace().nth(1)?.parse().ok());
+        Ok(packets.expect("the host has a tap"))
     }
 
     /// Whether `member` has reported such an event so far.
