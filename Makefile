@@ -23,8 +23,9 @@ help: ## Show this list
 	@echo 'On a fresh Debian 12, as root and with a Rust toolchain, "make demo" and "make test" do'
 	@echo 'everything by themselves. The first run builds the guest kernel: some minutes.'
 
-demo: build images ## Kill a primary while a client talks to its guest (DEMO_FLAGS=…)
-	@scripts/with-images.sh $(lockstep) demo $(DEMO_FLAGS)
+demo: build ## Kill a primary while a client talks to its guest (DEMO_FLAGS=…)
+	@scripts/images.sh >/dev/null
+	@$(lockstep) demo $(DEMO_FLAGS)
 
 test: toolchain packages images ## Format, lints and all tests
 	@scripts/test.sh
