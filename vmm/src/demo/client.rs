@@ -111,12 +111,14 @@ impl Client {
         }
     }
 
-    /// The next answer, if it has arrived already.
+    /// The next answer, if it has arrived already. Asks the kernel, not tokio, which knows of what arrived only after a while.
     ///
     /// # Errors
     /// As [`Self::next_answer`].
     pub fn take_arrived(&mut self) -> Result<Option<Answer>, DemoError> {
-        self.read()?;
+        let mut buffer = [0; MAX_LINE_BYTES];
+        let read = rustix::io::read(&self.stream, &mut buffer);
+        self.keep_read(&buffer, read.map_err(io::Error::from))?;
         self.take_answer()
     }
 
@@ -145,7 +147,12 @@ impl Client {
 
     fn read(&mut self) -> Result<(), DemoError> {
         let mut buffer = [0; MAX_LINE_BYTES];
-        match self.stream.try_read(&mut buffer) {
+        let read = self.stream.try_read(&mut buffer);
+        self.keep_read(&buffer, read)
+    }
+
+    fn keep_read(&mut self, buffer: &[u8], read: io::Result<usize>) -> Result<(), DemoError> {
+        match read {
             Ok(0) => Err(self.failed(ErrorKind::UnexpectedEof.into())),
             Ok(length) => {
                 self.received.extend_from_slice(&buffer[..length]);
@@ -250,6 +257,20 @@ mod tests {
         service.write_all(b"3\n").await.expect("written");
         assert_eq!(client.next_answer().await.expect("an answer").number, 33);
         assert_eq!(client.answers().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_taken_without_waiting() {
+        let (mut client, mut service) = pair().await;
+        assert_eq!(client.take_arrived().expect("no failure"), None);
+        service.write_all(b"1\n2\n").await.expect("written");
+        assert_eq!(client.next_answer().await.expect("an answer").number, 1);
+        let second = client
+            .take_arrived()
+            .expect("no failure")
+            .expect("it came with the first");
+        assert_eq!(second.number, 2);
+        assert_eq!(client.take_arrived().expect("no failure"), None);
     }
 
     #[tokio::test]
