@@ -47,6 +47,10 @@ pub struct DemoArgs {
     /// Print one JSON object on standard output, and nothing else there
     #[arg(long)]
     json: bool,
+    /// Let the client's TCP send again after so many milliseconds, not Linux's 200: what was on its way to the primary when it was killed
+    /// is lost, and the first answer waits for that
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    rto_min: Option<u64>,
     /// Make the guest by the recipes in this folder [default: guest-images/ here, or further up]
     #[arg(long, value_name = "DIR", conflicts_with = "kernel")]
     images: Option<PathBuf>,
@@ -113,6 +117,7 @@ async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         engine: args.engine().into(),
         arbiter: ArbiterKind::Tcp,
         failure_timeout: None,
+        retransmit_after: args.rto_min.map(Duration::from_millis),
     };
     let mut report = Report::new(args.engine(), args.guest());
     for number in 1..=args.rounds {
@@ -280,18 +285,18 @@ impl<'a> Progress<'a> {
             Stage::Starting => format!("starting arbiter, backup and primary, {elapsed_s} s"),
             Stage::Booting => format!("the {} guest boots on both, {elapsed_s} s", self.guest),
             Stage::Connecting => format!("connecting to the guest's service, {elapsed_s} s"),
-            Stage::BeforeKill { answers, left } => {
+            Stage::BeforeKill { answers, until } => {
                 let rate = self.rate(answers);
                 format!(
                     "{answers} answers, {rate}/s; the primary will be killed in {:.1} s",
-                    left.as_secs_f64()
+                    seconds_until(until)
                 )
             }
-            Stage::AfterKill { answers, left } => {
+            Stage::AfterKill { answers, until } => {
                 let rate = self.rate(answers);
                 format!(
                     "primary killed; {answers} answers, {rate}/s; {:.1} s to go",
-                    left.as_secs_f64()
+                    seconds_until(until)
                 )
             }
             Stage::Draining => "waiting for the last answers".into(),
@@ -317,6 +322,12 @@ fn tell(text: &str) {
 /// A standard error that nobody reads is no reason to stop.
 fn write_stderr(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn seconds_until(instant: Instant) -> f64 {
+    instant
+        .saturating_duration_since(Instant::now())
+        .as_secs_f64()
 }
 
 /// Seconds, with a fraction if need be.

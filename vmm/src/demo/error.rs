@@ -94,6 +94,16 @@ pub enum DemoError {
         /// The last line of its standard error.
         last_words: Option<String>,
     },
+    /// The replicas have lost each other before the demo parted them.
+    #[error(
+        "The pair parted before anybody was killed: the {name} found that its peer was lost, {why}. Is the host too busy?"
+    )]
+    Parted {
+        /// Who found it.
+        name: &'static str,
+        /// Why.
+        why: String,
+    },
     /// Something did not happen.
     #[error("Waited {} s in vain for {what}", waited.as_secs())]
     TimedOut {

@@ -19,6 +19,7 @@ use std::{
     net::Ipv4Addr,
     os::fd::{AsFd, AsRawFd},
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use rustix::{
@@ -145,6 +146,18 @@ impl Network {
         let _visit = Visit(self);
         move_into(namespace)?;
         Ok(act())
+    }
+
+    /// Lets the client's TCP send again what was not acknowledged after `least`, or later: Linux itself waits 200 ms at least.
+    ///
+    /// # Errors
+    /// If `ip` refuses.
+    pub fn retransmit_after(&self, least: Duration) -> Result<(), DemoError> {
+        let least_ms = least.as_millis().max(1);
+        let route = format!(
+            "route replace 172.31.0.0/24 dev lan src {CLIENT_ADDRESS} rto_min {least_ms}ms\n"
+        );
+        ip("change the client's retransmission time", &route)
     }
 
     /// From now on everything that is sent through `cable` is lost.

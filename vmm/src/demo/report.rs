@@ -127,11 +127,11 @@ impl RoundReport {
         match (self.killed_to_suspected_ms, self.killed_to_live_ms) {
             (_, None) => self.faults.push("the backup did not go live".into()),
             (Some(suspected_ms), _) if suspected_ms < 0.0 => {
-                self.faults
-                    .push("the backup had given the primary up before it was killed".into());
+                let early = "the backup had given the primary up before it was killed";
+                self.faults.push(early.into());
             }
             _ if self.answers_after == 0 => {
-                self.faults.push("the backup has answered nothing".into())
+                self.faults.push("the backup has answered nothing".into());
             }
             _ => {}
         }

@@ -26,6 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the processes are looked at while answers are awaited.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Who is needed until the kill.
+const ALL: [Member; 3] = [Member::Primary, Member::Backup, Member::Arbiter];
+/// Who is needed after it.
+const SURVIVORS: [Member; 2] = [Member::Backup, Member::Arbiter];
+
 /// Where a round is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -39,15 +44,15 @@ pub enum Stage {
     BeforeKill {
         /// Answers so far.
         answers: u64,
-        /// Until the kill.
-        left: Duration,
+        /// When it will be.
+        until: Instant,
     },
     /// The primary has been killed.
     AfterKill {
         /// Answers so far, those before the kill included.
         answers: u64,
-        /// Until the end.
-        left: Duration,
+        /// When nothing more will be asked.
+        until: Instant,
     },
     /// Nothing more is asked; the last answers are waited for.
     Draining,
@@ -98,6 +103,7 @@ async fn story(
     let mut client = rig.connect(WINDOW, PATIENCE).await?;
     before_kill(rig, &mut client, kill_after, stage).await?;
 
+    expect_pair(rig)?;
     // What has arrived is taken, so that what is in flight is on its way.
     while client.take_arrived()?.is_some() {}
     client.fill_window()?;
@@ -129,31 +135,31 @@ async fn before_kill(
     stage: &StageSender,
 ) -> Result<(), DemoError> {
     client.fill_window()?;
-    next_answer(
-        rig,
-        client,
-        &[Member::Primary, Member::Backup, Member::Arbiter],
-    )
-    .await?;
-    let first = Instant::now();
-    loop {
-        let left = kill_after.saturating_sub(first.elapsed());
-        stage.send_replace(Stage::BeforeKill {
-            answers: client.tally().answers(),
-            left,
-        });
-        if left.is_zero() {
-            return Ok(());
-        }
+    next_answer(rig, client, &ALL).await?;
+    let until = Instant::now() + kill_after;
+    while Instant::now() < until {
+        let answers = client.tally().answers();
+        stage.send_replace(Stage::BeforeKill { answers, until });
         client.fill_window()?;
-        // An answer is waited for beyond `left`, should it take that long: the kill then comes with requests in flight all the same.
-        next_answer(
-            rig,
-            client,
-            &[Member::Primary, Member::Backup, Member::Arbiter],
-        )
-        .await?;
+        // An answer is waited for beyond `until`, should it take that long: the kill then comes with requests in flight all the same.
+        next_answer(rig, client, &ALL).await?;
     }
+    Ok(())
+}
+
+/// A pair that has parted by itself has no failover to show.
+fn expect_pair(rig: &Rig) -> Result<(), DemoError> {
+    for member in [Member::Primary, Member::Backup] {
+        for stamped in rig.events(member)? {
+            if let Event::PeerLost { why } = stamped.event {
+                return Err(DemoError::Parted {
+                    name: member.name(),
+                    why,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// As long again, and until the last request is answered.
@@ -163,22 +169,16 @@ async fn after_kill(
     duration: Duration,
     stage: &StageSender,
 ) -> Result<(), DemoError> {
-    let killed = Instant::now();
-    loop {
-        let left = duration.saturating_sub(killed.elapsed());
-        stage.send_replace(Stage::AfterKill {
-            answers: client.tally().answers(),
-            left,
-        });
-        if left.is_zero() {
-            break;
-        }
+    let until = Instant::now() + duration;
+    while Instant::now() < until {
+        let answers = client.tally().answers();
+        stage.send_replace(Stage::AfterKill { answers, until });
         client.fill_window()?;
-        next_answer(rig, client, &[Member::Backup, Member::Arbiter]).await?;
+        next_answer(rig, client, &SURVIVORS).await?;
     }
     stage.send_replace(Stage::Draining);
     while client.tally().in_flight() > 0 {
-        next_answer(rig, client, &[Member::Backup, Member::Arbiter]).await?;
+        next_answer(rig, client, &SURVIVORS).await?;
     }
     Ok(())
 }

@@ -58,22 +58,44 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
     /// See [`ReplicaError`].
     pub fn run(&mut self) -> Result<Ending, ReplicaError> {
         loop {
-            match self.inputs.next(self.machine.position(), &self.machine)? {
-                Next::Apply(event) => self.machine.apply(&event),
-                Next::Interrupt => {
-                    let at = self.machine.position();
-                    let vector = self.machine.interrupt()?;
-                    self.inputs.interrupted(at, vector)?;
-                }
-                Next::Run(goal) => match self.machine.run(goal)? {
-                    Stop::Exit(exit) => self.handle(exit)?,
-                    Stop::Reached => continue,
-                },
+            if let Some(ending) = self.turn()? {
+                return Ok(ending);
             }
-            self.pass_on_effects()?;
-            if let Some(reason) = self.machine.ended() {
-                return self.end(reason);
+        }
+    }
+
+    /// Runs for `count` exits, or until the guest ends: for measurements.
+    ///
+    /// # Errors
+    /// See [`ReplicaError`].
+    pub fn run_exits(&mut self, count: u64) -> Result<Option<Ending>, ReplicaError> {
+        let until = self.machine.position().exits + count;
+        while self.machine.position().exits < until {
+            if let Some(ending) = self.turn()? {
+                return Ok(Some(ending));
             }
+        }
+        Ok(None)
+    }
+
+    /// Once around the figure.
+    fn turn(&mut self) -> Result<Option<Ending>, ReplicaError> {
+        match self.inputs.next(self.machine.position(), &self.machine)? {
+            Next::Apply(event) => self.machine.apply(&event),
+            Next::Interrupt => {
+                let at = self.machine.position();
+                let vector = self.machine.interrupt()?;
+                self.inputs.interrupted(at, vector)?;
+            }
+            Next::Run(goal) => match self.machine.run(goal)? {
+                Stop::Exit(exit) => self.handle(exit)?,
+                Stop::Reached => return Ok(None),
+            },
+        }
+        self.pass_on_effects()?;
+        match self.machine.ended() {
+            Some(reason) => self.end(reason).map(Some),
+            None => Ok(None),
         }
     }
 

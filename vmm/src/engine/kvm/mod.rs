@@ -81,13 +81,17 @@ impl KvmEngine {
         for (slot, region) in memory.iter().enumerate() {
             add_memory(&vm, slot as u32, region)?;
         }
+        let pvm = pvm::present().then(Pvm::default);
+        if pvm.is_some() {
+            Pvm::configure(&vm)?;
+        }
         let fd = vm.create_vcpu(0).map_err(failed("create a vCPU"))?;
         debug_assert!(cpuid::model().as_slice().len() <= KVM_MAX_CPUID_ENTRIES);
         fd.set_cpuid2(&cpuid::model())
             .map_err(failed("set the CPU model"))?;
         Ok(Self {
             vcpu: Vcpu::new(fd),
-            pvm: pvm::present().then(Pvm::default),
+            pvm,
             memory: memory.clone(),
             unanswered: None,
             port_access: None,
@@ -193,6 +197,9 @@ impl KvmEngine {
                     data,
                 }
             }
+            RawExit::MsrWrite { index, value } => {
+                return self.msr_written(index, value).map(|()| None);
+            }
             RawExit::Halt => Exit::Halt,
             RawExit::Shutdown => Exit::Shutdown,
             RawExit::Debug { pc } => return self.breakpoint(pc),
@@ -210,6 +217,15 @@ impl KvmEngine {
             Some(pvm) if pvm.is_fault_entry(pc) => pvm.fault(&mut self.vcpu, &self.memory),
             _ => Err(EngineError::Unexpected(format!(
                 "a debug exit at {pc:#x} that nobody asked for"
+            ))),
+        }
+    }
+
+    fn msr_written(&mut self, index: u32, value: u64) -> Result<(), EngineError> {
+        match &mut self.pvm {
+            Some(pvm) => pvm.msr_written(&mut self.vcpu, &self.memory, index, value),
+            None => Err(EngineError::Unexpected(format!(
+                "a write to model-specific register {index:#x} that was not filtered"
             ))),
         }
     }

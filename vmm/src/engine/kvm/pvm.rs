@@ -24,7 +24,10 @@
 //!
 //! RDTSC and RDRAND in guest *user* mode run natively and cannot be caught: guests must not use them there (`docs/hosts.md`).
 
-use kvm_bindings::{kvm_segment, kvm_sregs};
+use kvm_bindings::{
+    KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap, kvm_segment, kvm_sregs,
+};
+use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::{
@@ -41,7 +44,7 @@ const SYSCALL_FAULT: u64 = 0x15;
 const MSR_STAR: u32 = 0xC000_0081;
 const MSR_LSTAR: u32 = 0xC000_0082;
 const MSR_FMASK: u32 = 0xC000_0084;
-/// Exits from one look at the guest's #PF entry point to the next, once it is known.
+/// Exits from one look at the guest's #PF entry point to the next, once it makes system calls.
 const RECHECK_EXITS: u64 = 256;
 const RFLAGS_IF: u64 = 1 << 9;
 /// RF and VM are cleared by SYSCALL besides what FMASK names.
@@ -62,12 +65,12 @@ struct UserFault {
 /// State of the repairs for one vCPU.
 #[derive(Debug, Default)]
 pub struct Pvm {
-    /// The guest's #PF entry point, once it has an IDT.
+    /// The guest's #PF entry point, once it has set SYSCALL up.
     fault_entry: Option<u64>,
     star: u64,
     lstar: u64,
     fmask: u64,
-    exits_since_check: u64,
+    exits_since_look: u64,
     /// Reported as an injection point and not resumed yet.
     at_fault: Option<UserFault>,
 }
@@ -86,6 +89,45 @@ pub fn host_features() -> String {
 }
 
 impl Pvm {
+    /// Makes the guest's writes to the registers of SYSCALL known here: that is when the guest has its exception handlers and will
+    /// soon enter user mode.
+    pub fn configure(vm: &VmFd) -> Result<(), EngineError> {
+        let capability = kvm_enable_cap {
+            cap: KVM_CAP_X86_USER_SPACE_MSR,
+            args: [u64::from(KVM_MSR_EXIT_REASON_FILTER), 0, 0, 0],
+            ..Default::default()
+        };
+        vm.enable_cap(&capability)
+            .map_err(failed("pass writes to model-specific registers on"))?;
+        // STAR, LSTAR, CSTAR, FMASK: one bit each, 0 is "do not write, but tell".
+        let range = MsrFilterRange {
+            flags: MsrFilterRangeFlags::WRITE,
+            base: MSR_STAR,
+            msr_count: 4,
+            bitmap: &[0],
+        };
+        vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &[range])
+            .map_err(failed("filter writes to model-specific registers"))
+    }
+
+    /// The guest writes a register of SYSCALL.
+    pub fn msr_written(
+        &mut self,
+        vcpu: &mut Vcpu,
+        memory: &GuestMemoryMmap,
+        index: u32,
+        value: u64,
+    ) -> Result<(), EngineError> {
+        vcpu.complete_msr_write(index, value)?;
+        match index {
+            MSR_STAR => self.star = value,
+            MSR_LSTAR => self.lstar = value,
+            MSR_FMASK => self.fmask = value,
+            _ => {}
+        }
+        self.look(vcpu, memory)
+    }
+
     /// What must stop the guest while it runs freely.
     pub fn debugging(&self, step: bool) -> Debugging {
         Debugging {
@@ -94,19 +136,24 @@ impl Pvm {
         }
     }
 
-    /// After a counted exit: looks where the guest's #PF entry point is. Where it looks is a function of the exits alone.
+    /// After a counted exit: looks now and then whether the guest's #PF entry point is another. When it looks is a function of the
+    /// exits alone.
     pub fn after_exit(&mut self, vcpu: &Vcpu, memory: &GuestMemoryMmap) -> Result<(), EngineError> {
-        self.exits_since_check += 1;
-        let known = self.fault_entry.is_some() && self.lstar != 0;
-        if known && self.exits_since_check < RECHECK_EXITS {
+        if self.lstar == 0 {
             return Ok(());
         }
-        self.exits_since_check = 0;
-        let sregs = vcpu.sregs()?;
-        if let Some(entry) = page_fault_entry(&sregs, memory) {
+        self.exits_since_look += 1;
+        if self.exits_since_look < RECHECK_EXITS {
+            return Ok(());
+        }
+        self.look(vcpu, memory)
+    }
+
+    fn look(&mut self, vcpu: &Vcpu, memory: &GuestMemoryMmap) -> Result<(), EngineError> {
+        self.exits_since_look = 0;
+        if let Some(entry) = page_fault_entry(&vcpu.sregs()?, memory) {
             self.fault_entry = Some(entry);
         }
-        [self.star, self.lstar, self.fmask] = vcpu.msrs([MSR_STAR, MSR_LSTAR, MSR_FMASK])?;
         Ok(())
     }
 

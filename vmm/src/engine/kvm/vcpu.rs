@@ -5,9 +5,9 @@
 
 use kvm_bindings::{
     KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
-    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_GUESTDBG_ENABLE,
-    KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, Msrs, kvm_guest_debug, kvm_msr_entry,
-    kvm_regs, kvm_sregs,
+    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_X86_WRMSR,
+    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, Msrs, kvm_guest_debug,
+    kvm_msr_entry, kvm_regs, kvm_sregs,
 };
 use kvm_ioctls::VcpuFd;
 
@@ -40,6 +40,8 @@ pub enum RawExit {
     Shutdown,
     /// A single step or a breakpoint, at this linear address.
     Debug { pc: u64 },
+    /// A write to a model-specific register that was filtered. It has not happened.
+    MsrWrite { index: u32, value: u64 },
     /// A signal, or nothing at all: run again.
     Interrupted,
     /// KVM cannot emulate the instruction; its bytes.
@@ -145,6 +147,14 @@ impl Vcpu {
                 // SAFETY: see above.
                 let pc = unsafe { payload.debug.arch.pc };
                 RawExit::Debug { pc }
+            }
+            KVM_EXIT_X86_WRMSR => {
+                // SAFETY: see above.
+                let msr = unsafe { payload.msr };
+                RawExit::MsrWrite {
+                    index: msr.index,
+                    value: msr.data,
+                }
             }
             KVM_EXIT_INTR => RawExit::Interrupted,
             KVM_EXIT_INTERNAL_ERROR => {
@@ -262,29 +272,19 @@ impl Vcpu {
             .map_err(failed("set the system registers"))
     }
 
-    /// Reads model-specific registers.
-    pub fn msrs<const N: usize>(&self, indices: [u32; N]) -> Result<[u64; N], EngineError> {
-        let entries = indices.map(|index| kvm_msr_entry {
+    /// Does a write that was filtered; the guest does not notice.
+    pub fn complete_msr_write(&mut self, index: u32, value: u64) -> Result<(), EngineError> {
+        let doing = "write a model-specific register";
+        let entry = kvm_msr_entry {
             index,
+            data: value,
             ..Default::default()
-        });
-        let mut msrs =
-            Msrs::from_entries(&entries).expect("a handful of MSRs is below KVM's limit");
-        let read = self
-            .fd
-            .get_msrs(&mut msrs)
-            .map_err(failed("read model-specific registers"))?;
-        if read != N {
-            return Err(EngineError::Missing(
-                "a model-specific register of every x86-64 processor",
-            ));
-        }
-        let mut values = [0; N];
-        values
-            .iter_mut()
-            .zip(msrs.as_slice())
-            .for_each(|(value, entry)| *value = entry.data);
-        Ok(values)
+        };
+        let msrs = Msrs::from_entries(&[entry]).expect("one MSR is below KVM's limit");
+        let written = self.fd.set_msrs(&msrs).map_err(failed(doing))?;
+        // 1 raises #GP in the guest, as a bad value does.
+        self.fd.get_kvm_run().__bindgen_anon_1.msr.error = u8::from(written != 1);
+        Ok(())
     }
 }
 

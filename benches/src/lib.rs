@@ -1,0 +1,1 @@
+//! The figures are in `figures/`: run them with `make bench`.
