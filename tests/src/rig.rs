@@ -2,8 +2,9 @@
 
 use std::{
     future::Future,
+    net::{Ipv4Addr, TcpStream},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use vmm::{
@@ -146,6 +147,22 @@ impl Scene {
             .find_map(|line| line.trim().strip_prefix(TAP)?.strip_prefix(':'));
         let packets = tap.and_then(|counts| counts.split_ascii_whitespace().nth(1)?.parse().ok());
         Ok(packets.expect("the host has a tap"))
+    }
+
+    /// Connects to somebody who may not listen yet.
+    ///
+    /// # Panics
+    /// If nobody listens for long.
+    #[must_use]
+    pub fn patiently_connect(&self, address: (Ipv4Addr, u16)) -> TcpStream {
+        let give_up_at = Instant::now() + PATIENCE;
+        loop {
+            match TcpStream::connect(address) {
+                Ok(stream) => return stream,
+                Err(error) => assert!(Instant::now() < give_up_at, "{address:?}: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Whether `member` has reported such an event so far.
