@@ -25,7 +25,6 @@ pub const CALM: Duration = Duration::from_secs(20);
 pub const NERVOUS: Duration = Duration::from_secs(2);
 
 /// One rig at a time in this process: the machine has few cores.
-#[must_use]
 pub fn serial() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
