@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_tests::images;
+use lockstep_tests::{images, rig::serial};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -95,6 +95,7 @@ fn interfaces() -> Vec<String> {
 
 #[test]
 fn rounds_are_shown_and_told_as_json() {
+    let _one = serial();
     let before = interfaces();
     let options = ["--kill-after", "0.3", "--rounds", "2", "--json"];
     let output = Demo::new(&images::bare("echo"), &options).output();
@@ -130,6 +131,7 @@ fn rounds_are_shown_and_told_as_json() {
 
 #[test]
 fn nothing_is_left_after_an_interruption() {
+    let _one = serial();
     let before = interfaces();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let mut demo = Demo::new(&images::bare("echo"), &["--kill-after", "3600"]);
@@ -144,6 +146,7 @@ fn nothing_is_left_after_an_interruption() {
 
 #[test]
 fn processes_do_not_outlive_a_demo_that_was_killed() {
+    let _one = serial();
     let mut demo = Demo::new(&images::bare("echo"), &["--kill-after", "3600"]);
     let (mut child, _stderr) = demo.start();
     child.kill().expect("killed");
@@ -161,6 +164,7 @@ fn processes_do_not_outlive_a_demo_that_was_killed() {
 
 #[test]
 fn a_demo_that_cannot_start_says_why() {
+    let _one = serial();
     let output = Demo::new(Path::new("/nowhere/kernel"), &["--json"]).output();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");

@@ -60,6 +60,8 @@ pub struct RoundReport {
     pub longest_wait_before_ms: f64,
     /// From SIGKILL until the backup suspected the primary.
     pub killed_to_suspected_ms: Option<f64>,
+    /// From SIGKILL until the backup had replayed all that it had received.
+    pub killed_to_replayed_ms: Option<f64>,
     /// From SIGKILL until the arbiter had given the backup the term.
     pub killed_to_claimed_ms: Option<f64>,
     /// From SIGKILL until the backup was live.
@@ -98,6 +100,7 @@ impl RoundReport {
             longest_wait_ms: rounded(longest_wait_ms(answers)),
             longest_wait_before_ms: rounded(longest_wait_ms(&answers[..before])),
             killed_to_suspected_ms: since_kill(timeline.suspected_ns),
+            killed_to_replayed_ms: since_kill(timeline.claiming_ns),
             killed_to_claimed_ms: since_kill(timeline.claimed_ns),
             killed_to_live_ms: since_kill(timeline.live_ns),
             killed_to_first_answer_ms: since_kill(timeline.first_answer_ns),
@@ -151,32 +154,19 @@ impl fmt::Display for RoundReport {
             .term
             .map(|term| format!("term {term}"))
             .unwrap_or_default();
-        writeln!(
-            f,
-            "  {:<13}{:>11}  SIGKILL, {} requests in flight",
-            "killed",
-            ms(Some(0.0)),
-            self.in_flight_at_kill
-        )?;
-        writeln!(
-            f,
-            "  {:<13}{:>11}  {because}",
-            "suspected",
-            ms(self.killed_to_suspected_ms)
-        )?;
-        writeln!(
-            f,
-            "  {:<13}{:>11}  {term}",
-            "claimed",
-            ms(self.killed_to_claimed_ms)
-        )?;
-        writeln!(f, "  {:<13}{:>11}", "live", ms(self.killed_to_live_ms))?;
-        writeln!(
-            f,
-            "  {:<13}{:>11}",
-            "first answer",
-            ms(self.killed_to_first_answer_ms)
-        )?;
+        let in_flight = format!("SIGKILL, {} requests in flight", self.in_flight_at_kill);
+        let steps = [
+            ("killed", Some(0.0), in_flight.as_str()),
+            ("suspected", self.killed_to_suspected_ms, because),
+            ("replayed", self.killed_to_replayed_ms, ""),
+            ("claimed", self.killed_to_claimed_ms, &term),
+            ("live", self.killed_to_live_ms, ""),
+            ("first answer", self.killed_to_first_answer_ms, ""),
+        ];
+        for (step, at_ms, remark) in steps {
+            let line = format!("  {step:<13}{:>11}  {remark}", ms(at_ms));
+            writeln!(f, "{}", line.trim_end())?;
+        }
         let Self {
             answers,
             answers_before,
