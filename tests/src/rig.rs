@@ -48,6 +48,7 @@ pub fn options(guest: Guest, arbiter: ArbiterKind, failure_timeout: Duration) ->
         engine: "kvm".to_owned(),
         arbiter,
         failure_timeout: Some(failure_timeout),
+        retransmit_after: None,
     }
 }
 
