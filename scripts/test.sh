@@ -12,16 +12,7 @@ if [[ -z ${LOCKSTEP_BARE_DIR:-} ]]; then exec scripts/with-images.sh scripts/tes
 programs=guest-images/programs
 bare=guest-images/bare
 
-# All tests of the workspace in the folder $1. nextest runs no documentation tests.
-tests_of() {
-    cd "$1"
-    if cargo nextest --version >/dev/null 2>&1; then
-        cargo nextest run --locked --workspace --no-fail-fast --no-tests=pass
-        cargo test --locked --workspace --doc --quiet
-    else
-        cargo test --locked --workspace --no-fail-fast
-    fi
-}
+have_nextest() { cargo nextest --version >/dev/null 2>&1; }
 
 format() {
     cargo fmt --all --check
@@ -46,16 +37,23 @@ dependencies() {
 }
 
 guest_tests() {
-    (tests_of "$programs")
+    (cd "$programs" && cargo test --locked --no-fail-fast)
     # Not the guests themselves, which run on no host.
-    cd "$bare"
-    cargo test --locked --no-fail-fast
+    (cd "$bare" && cargo test --locked --no-fail-fast)
 }
 
 workspace_tests() {
     # The end-to-end tests run the program of their own profile, target/debug/lockstep.
-    cargo build --locked --package vmm --bin lockstep
-    tests_of .
+    cargo build --locked --workspace --bins --tests
+    if have_nextest; then
+        cargo nextest run --locked --workspace --no-fail-fast
+        # nextest runs no documentation tests.
+        cargo test --locked --workspace --doc --quiet
+    else
+        # One test program after the other, and in each one test at a time where machines run.
+        cargo test --locked --workspace --exclude lockstep-tests --no-fail-fast
+        cargo test --locked --package lockstep-tests --no-fail-fast -- --test-threads=1
+    fi
 }
 
 failed=()
