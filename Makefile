@@ -5,6 +5,8 @@ SHELL := /bin/bash
 
 # Options of `lockstep demo`, for example: make demo DEMO_FLAGS='--guest bare --rounds 5'
 DEMO_FLAGS ?=
+# Sections of the figures; all, if none is named.
+BENCH_FLAGS ?=
 # Options of every `cargo build` and `cargo bench` here.
 CARGO_FLAGS ?= --locked
 
@@ -37,8 +39,9 @@ build: toolchain packages ## The release binary, target/release/lockstep
 images: toolchain packages ## The guest images; prints where they lie
 	@scripts/images.sh
 
-bench: build images ## The figures of docs/performance.md
-	@scripts/with-images.sh cargo bench $(CARGO_FLAGS) --workspace
+bench: build ## The figures of docs/performance.md (BENCH_FLAGS='exits log latency failover')
+	@scripts/images.sh >/dev/null
+	@scripts/with-images.sh cargo bench $(CARGO_FLAGS) --package lockstep-benches --bench figures -- $(BENCH_FLAGS)
 
 packages: ## Install the Debian packages that are missing (as root)
 	@scripts/packages.sh

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Format, lints and all tests, each with its own headline. Stops at the first that fails.
+# Format, lints and all tests, each with its own headline; a failure does not hide what comes after it.
 # `make test` builds the guest images before; by hand: make images && scripts/test.sh
 set -euo pipefail
 
@@ -9,46 +9,79 @@ cd "$(dirname "$0")/.."
 if [[ -z ${LOCKSTEP_BARE_DIR:-} ]]; then exec scripts/with-images.sh scripts/test.sh; fi
 
 # Guests have workspaces of their own: other targets, other flags.
-guests=(guest-images/programs guest-images/bare)
+programs=guest-images/programs
+bare=guest-images/bare
 
-headline() { printf '\n=== %s (after %d min %d s)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)); }
+have_nextest() { cargo nextest --version >/dev/null 2>&1; }
 
-# In the folder $1. nextest runs no documentation tests.
-run_tests() {
-    local folder=$1
-    shift
-    if cargo nextest --version >/dev/null 2>&1; then
-        (cd "$folder" && cargo nextest run --locked --no-fail-fast --no-tests=pass "$@")
-        (cd "$folder" && cargo test --locked --doc --quiet "$@")
+format() {
+    cargo fmt --all --check
+    (cd "$programs" && cargo fmt --all --check)
+    (cd "$bare" && cargo fmt --all --check)
+}
+
+lints() {
+    cargo clippy --locked --workspace --all-targets -- --deny warnings
+    (cd "$programs" && cargo clippy --locked --all-targets -- --deny warnings)
+    cd "$bare"
+    cargo clippy --locked --all-targets -- --deny warnings
+    cargo clippy --locked --package guests --target x86_64-unknown-none -- --deny warnings
+}
+
+dependencies() {
+    if ! cargo deny --version >/dev/null 2>&1; then
+        echo "SKIPPED: cargo-deny is not installed. To have it: cargo install cargo-deny --locked"
+        return
+    fi
+    cargo deny --workspace check
+}
+
+guest_tests() {
+    (cd "$programs" && cargo test --locked --no-fail-fast)
+    # Not the guests themselves, which run on no host.
+    (cd "$bare" && cargo test --locked --no-fail-fast)
+}
+
+workspace_tests() {
+    # The end-to-end tests run the program of their own profile, target/debug/lockstep.
+    cargo build --locked --workspace --bins --tests
+    if have_nextest; then
+        cargo nextest run --locked --workspace --no-fail-fast
+        # nextest runs no documentation tests.
+        cargo test --locked --workspace --doc --quiet
     else
-        (cd "$folder" && cargo test --locked --no-fail-fast "$@")
+        # One test program after the other, and in each one test at a time where machines run.
+        cargo test --locked --workspace --exclude lockstep-tests --no-fail-fast
+        cargo test --locked --package lockstep-tests --no-fail-fast -- --test-threads=1
     fi
 }
 
-headline "format"
-cargo fmt --all --check
-for folder in "${guests[@]}"; do (cd "$folder" && cargo fmt --all --check); done
+failed=()
+step() {
+    local name=$1 status
+    printf '\n=== %s (after %d min %d s)\n' "$name" $((SECONDS / 60)) $((SECONDS % 60))
+    # Not `if ! (…)`: there `set -e` would mean nothing inside.
+    set +e
+    (
+        set -e
+        "$2"
+    )
+    status=$?
+    set -e
+    ((status == 0)) || failed+=("$name")
+}
 
-headline "lints"
-cargo clippy --locked --workspace --all-targets -- --deny warnings
-for folder in "${guests[@]}"; do (cd "$folder" && cargo clippy --locked --all-targets -- --deny warnings); done
-(cd guest-images/bare && cargo clippy --locked --package guests --target x86_64-unknown-none -- --deny warnings)
+step "format" format
+step "lints" lints
+step "dependencies: licences, advisories, sources" dependencies
+step "tests of the guests" guest_tests
+step "tests of the workspace" workspace_tests
 
-headline "dependencies: licences, advisories, sources"
-if cargo deny --version >/dev/null 2>&1; then
-    cargo deny --workspace check
-else
-    echo "SKIPPED: cargo-deny is not installed. To have it: cargo install cargo-deny --locked"
+printf '\n=== after %d min %d s: ' $((SECONDS / 60)) $((SECONDS % 60))
+if ((${#failed[@]})); then
+    printf 'FAILED:'
+    printf ' [%s]' "${failed[@]}"
+    echo
+    exit 1
 fi
-
-for folder in "${guests[@]}"; do
-    headline "tests of $folder"
-    run_tests "$folder"
-done
-
-headline "tests of the workspace"
-# The end-to-end tests run the program of their own profile, target/debug/lockstep.
-cargo build --locked --package vmm --bin lockstep
-run_tests . --workspace
-
-headline "all passed"
+echo "all passed"

@@ -2,8 +2,9 @@
 
 use std::{
     future::Future,
+    net::{Ipv4Addr, TcpStream},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use vmm::{
@@ -24,7 +25,6 @@ pub const CALM: Duration = Duration::from_secs(20);
 pub const NERVOUS: Duration = Duration::from_secs(2);
 
 /// One rig at a time in this process: the machine has few cores.
-#[must_use]
 pub fn serial() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -48,6 +48,7 @@ pub fn options(guest: Guest, arbiter: ArbiterKind, failure_timeout: Duration) ->
         engine: "kvm".to_owned(),
         arbiter,
         failure_timeout: Some(failure_timeout),
+        retransmit_after: None,
     }
 }
 
@@ -145,6 +146,22 @@ impl Scene {
             .find_map(|line| line.trim().strip_prefix(TAP)?.strip_prefix(':'));
         let packets = tap.and_then(|counts| counts.split_ascii_whitespace().nth(1)?.parse().ok());
         Ok(packets.expect("the host has a tap"))
+    }
+
+    /// Connects to somebody who may not listen yet.
+    ///
+    /// # Panics
+    /// If nobody listens for long.
+    #[must_use]
+    pub fn patiently_connect(&self, address: (Ipv4Addr, u16)) -> TcpStream {
+        let give_up_at = Instant::now() + PATIENCE;
+        loop {
+            match TcpStream::connect(address) {
+                Ok(stream) => return stream,
+                Err(error) => assert!(Instant::now() < give_up_at, "{address:?}: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Whether `member` has reported such an event so far.

@@ -8,6 +8,7 @@ use vmm::{
     demo::{
         ArbiterKind, DemoError, Guest, Member, RigOptions,
         network::{Cable, Host},
+        rig::BACKUP_PORT,
         round::{self, Stage},
     },
     host::Event,
@@ -188,6 +189,29 @@ story!(
         assert_eq!(status.code(), Some(HALTED), "the loser halts");
         assert!(!scene.has(loser, live)?, "two replicas were live");
         ask(&mut client, 50).await?;
+    }
+);
+
+story!(
+    /// A port scanner, or a browser: the backup says so and waits on.
+    a_backup_survives_whoever_is_no_primary,
+    bare(ArbiterKind::File, CALM),
+    |scene| {
+        scene.rig.start_backup(&[])?;
+        let address = (Host::Backup.channel_address(), BACKUP_PORT);
+        for garbage in [&b""[..], b"GET / HTTP/1.1\r\n\r\n", &[0xFF; 100]] {
+            let talk = || {
+                use std::io::Write;
+                let mut stream = scene.patiently_connect(address);
+                // The backup may have closed already.
+                drop(stream.write_all(garbage));
+            };
+            scene.rig.network().on_host(Host::Primary, talk)?;
+        }
+        scene.rig.start_primary(&[])?;
+        scene.rig.wait_until_ready(Member::Primary).await?;
+        let mut client = scene.rig.connect(1, PATIENCE).await?;
+        ask(&mut client, 10).await?;
     }
 );
 

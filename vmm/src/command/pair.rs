@@ -6,12 +6,16 @@ use arbiter::Arbiter;
 use clap::Args;
 use logging_channel::{
     protocol::{Limits, Timing},
-    transport,
+    transport::{self, Connection},
 };
 use vmm::{
     host::Role,
     session::{
-        Outcome, PairOptions, SessionError, backup, primary, reports::Reporter, setup::Prepared,
+        Outcome, PairOptions, SessionError,
+        backup::{self, Served},
+        primary,
+        reports::Reporter,
+        setup::Prepared,
     },
 };
 
@@ -88,24 +92,37 @@ pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
 /// Waits for a primary and is its backup.
 pub fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Backup, args.machine.event_sink()?);
-    let prepared = Prepared::new(&args.machine.config())?;
+    let mut prepared = Prepared::new(&args.machine.config())?;
     let _raw = args.machine.raw_terminal()?;
     let options = args.pair.options(reporter.clone(), Duration::ZERO);
     block_on(async {
         let mut world = args.machine.world()?;
-        let listener = transport::listen(&args.listen).await?;
-        reporter.note(&format!(
-            "waiting for the primary on {}",
-            listener.local_addr()
-        ));
-        let connection = listener.accept().await?;
-        // One primary: whoever comes later is refused by the system.
-        drop(listener);
-        finish(
-            &reporter,
-            backup::run(prepared, connection, &mut world, options).await,
-        )
+        loop {
+            let connection = accept(&args.listen, &reporter).await?;
+            match backup::run(prepared, connection, &mut world, options.clone()).await {
+                Ok(Served::Session(outcome)) => return finish(&reporter, Ok(outcome)),
+                Ok(Served::NoPair {
+                    prepared: machine,
+                    reason,
+                }) => {
+                    reporter.note(&format!("no pair: {reason}"));
+                    prepared = *machine;
+                }
+                Err(error) => return finish(&reporter, Err(error)),
+            }
+        }
     })
+}
+
+/// Waits for a primary. Nobody else can connect while it is served: whoever starts a second pair here by mistake is refused
+/// before it moves the arbiter's term.
+async fn accept(address: &str, reporter: &Reporter) -> anyhow::Result<Connection> {
+    let listener = transport::listen(address).await?;
+    reporter.note(&format!(
+        "waiting for the primary on {}",
+        listener.local_addr()
+    ));
+    Ok(listener.accept().await?)
 }
 
 /// Every outcome but the guest's end has been told by the protocol's reports.

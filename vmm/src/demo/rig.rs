@@ -21,7 +21,8 @@ use crate::host::{Event, StampedEvent};
 
 // Ports are free: the networks are the rig's own.
 const ARBITER_PORT: u16 = 7100;
-const BACKUP_PORT: u16 = 7200;
+/// Where a backup listens, on its host's channel address.
+pub const BACKUP_PORT: u16 = 7200;
 
 /// How long a process may take to start on a busy host.
 const START_LIMIT: Duration = Duration::from_secs(60);

@@ -29,8 +29,6 @@ pub mod time;
 pub mod virtio;
 
 #[cfg(test)]
-mod purity;
-#[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};

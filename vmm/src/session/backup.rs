@@ -57,9 +57,23 @@ enum Turn {
     GoOn,
     GoLive,
     Over(Outcome),
+    NoPair { reason: String },
 }
 
-/// Serves the primary that has just connected, to the guest's end.
+/// How serving one connection ended.
+pub enum Served {
+    /// With the session.
+    Session(Outcome),
+    /// Whoever connected formed no pair: a port scanner, a primary that died at once. The machine is as it was.
+    NoPair {
+        /// The machine.
+        prepared: Box<Prepared>,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Serves whoever has just connected: a primary to the guest's end.
 ///
 /// # Errors
 /// See [`SessionError`].
@@ -68,7 +82,7 @@ pub async fn run(
     connection: Connection,
     world: &mut World,
     options: PairOptions,
-) -> Result<Outcome, SessionError> {
+) -> Result<Served, SessionError> {
     let clock = MonotonicClock::start();
     let core = Backup::new(
         prepared.identity().clone(),
@@ -95,14 +109,22 @@ pub async fn run(
 }
 
 impl Session<'_> {
-    async fn serve(mut self) -> Result<Outcome, SessionError> {
+    async fn serve(mut self) -> Result<Served, SessionError> {
         loop {
             match self.perform_actions()? {
                 Turn::GoOn => {}
-                Turn::GoLive => return self.go_live().await,
+                Turn::GoLive => return self.go_live().await.map(Served::Session),
                 Turn::Over(outcome) => {
                     self.link.finish().await;
-                    return Ok(outcome);
+                    return Ok(Served::Session(outcome));
+                }
+                Turn::NoPair { reason } => {
+                    let prepared = self.prepared.take().expect("no pair was formed");
+                    self.link.finish().await;
+                    return Ok(Served::NoPair {
+                        prepared: Box::new(prepared),
+                        reason,
+                    });
                 }
             }
             let event = self.next_event().await?;
@@ -189,6 +211,8 @@ impl Session<'_> {
                 }
                 BackupAction::Claim { expected_term } => self.claims.claim(expected_term),
                 BackupAction::GoLive { .. } => return Ok(Turn::GoLive),
+                // Before a pair is formed there is nothing to halt.
+                BackupAction::Report(Report::Halted { .. }) if self.prepared.is_some() => {}
                 BackupAction::Report(report) => {
                     self.reporter.report(&report);
                     if matches!(report, Report::PeerLost { .. }) {
@@ -204,6 +228,9 @@ impl Session<'_> {
                     return Ok(Turn::Over(Outcome::Ended(
                         self.ending.expect("the log ends with the guest's end"),
                     )));
+                }
+                BackupAction::Halt { reason } if self.prepared.is_some() => {
+                    return Ok(Turn::NoPair { reason });
                 }
                 BackupAction::Halt { reason } => {
                     self.feed.close();

@@ -36,6 +36,7 @@ use reports::Reporter;
 use setup::SetupError;
 
 /// What a replica of a pair is given besides its machine.
+#[derive(Clone)]
 pub struct PairOptions {
     /// Who decides which replica is live.
     pub arbiter: Arc<Arbiter>,

@@ -1,0 +1,101 @@
+//! The rooms that must be pure name nothing by which a clock, a thread, a file, a socket, randomness or an
+//! unordered map could come in: two hosts could disagree about any of them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use lockstep_tests::images::root;
+
+/// What pure code must not name. `std::time::Duration` is a value and allowed.
+const FORBIDDEN: [&str; 16] = [
+    "std::thread",
+    "std::fs",
+    "std::net",
+    "std::io",
+    "std::env",
+    "std::process",
+    "std::os",
+    "Instant",
+    "SystemTime",
+    "HashMap",
+    "HashSet",
+    "rand::",
+    "rustix",
+    "tokio",
+    "Mutex",
+    "unsafe",
+];
+
+/// Folders and files, with what each may name all the same.
+const PURE: [(&str, &[&str]); 8] = [
+    ("vmm/src/devices", &[]),
+    // Loading parses files that were read before: `Cursor`; a dump goes to a writer that is given.
+    ("vmm/src/machine", &["std::io"]),
+    ("vmm/src/effect.rs", &[]),
+    // Errors of the world are passed on.
+    ("vmm/src/inputs/logged.rs", &[]),
+    ("logging-channel/src/entry.rs", &[]),
+    ("logging-channel/src/identity.rs", &[]),
+    ("logging-channel/src/protocol", &[]),
+    ("arbiter/src/core.rs", &[]),
+];
+
+fn sources(path: &Path, found: &mut Vec<PathBuf>) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("a folder of sources") {
+            sources(&entry.expect("an entry").path(), found);
+        }
+    } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test(path) {
+        found.push(path.to_owned());
+    }
+}
+
+fn is_test(path: &Path) -> bool {
+    path.components().any(|part| {
+        let part = part.as_os_str().to_string_lossy();
+        part == "tests" || part == "tests.rs" || part.starts_with("test_")
+    })
+}
+
+/// The code of a file: without comments, and without the test module at its end.
+fn code(text: &str) -> String {
+    let code = text
+        .split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or_default();
+    let lines = code
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn pure_rooms_reach_nothing_outside() {
+    let root = root().canonicalize().expect("the repository");
+    for (room, allowed) in PURE {
+        let mut files = Vec::new();
+        let path = root.join(room);
+        assert!(
+            path.exists(),
+            "{room} is gone: name the room that took its place"
+        );
+        sources(&path, &mut files);
+        // The repository may itself lie in a folder called `tests`.
+        files.retain(|file| !is_test(file.strip_prefix(&root).expect("a file of the repository")));
+        assert!(!files.is_empty(), "{room} has no sources");
+        for file in files {
+            let code = code(&fs::read_to_string(&file).expect("a source"));
+            for word in FORBIDDEN.iter().filter(|word| !allowed.contains(word)) {
+                assert!(!code.contains(word), "{} names {word}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn comments_and_tests_are_no_code() {
+    let text = "use a; // HashMap\n/// Instant\nfn f() {}\n#[cfg(test)]\nmod tests {\nuse std::fs;";
+    assert_eq!(code(text), "use a; \n\nfn f() {}");
+}
