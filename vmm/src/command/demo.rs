@@ -18,7 +18,7 @@ use tokio::{
 use vmm::demo::{
     ArbiterKind, Evidence, Guest, Images, Network, Report, RigOptions, RoundReport,
     images::Recipe,
-    round::{self, Plan, Round, Stage},
+    round::{self, Round, Stage},
     with_causes,
 };
 
@@ -81,14 +81,6 @@ impl DemoArgs {
         }
     }
 
-    fn plan(&self) -> Plan {
-        let retransmit_after = self.rto_min.map(Duration::from_millis);
-        Plan {
-            kill_after: self.kill_after(),
-            retransmit_after,
-        }
-    }
-
     fn kill_after(&self) -> Duration {
         self.kill_after.unwrap_or(match self.guest {
             GuestArg::Linux => Duration::from_secs(10),
@@ -125,6 +117,7 @@ async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         engine: args.engine().into(),
         arbiter: ArbiterKind::Tcp,
         failure_timeout: None,
+        retransmit_after: args.rto_min.map(Duration::from_millis),
     };
     let mut report = Report::new(args.engine(), args.guest());
     for number in 1..=args.rounds {
@@ -193,7 +186,7 @@ async fn play(title: &str, args: &DemoArgs, options: RigOptions) -> Round {
     let round = {
         let progress = Progress::new(title, args.guest(), stages);
         tokio::select! {
-            round = round::play(options, args.plan(), &sender) => round,
+            round = round::play(options, args.kill_after(), &sender) => round,
             () = progress.show() => unreachable!("progress is shown until the round ends"),
         }
     };

@@ -75,6 +75,8 @@ pub struct RigOptions {
     pub arbiter: ArbiterKind,
     /// `--failure-timeout` of both replicas, if not the default.
     pub failure_timeout: Option<Duration>,
+    /// See [`Network::retransmit_after`]; `None` is what Linux does by itself.
+    pub retransmit_after: Option<Duration>,
 }
 
 /// A pair on this host. It belongs to the thread that made it, and takes everything with it when it is dropped.
@@ -109,6 +111,9 @@ impl Rig {
             source,
         })?;
         let network = Network::enter()?;
+        if let Some(least) = options.retransmit_after {
+            network.retransmit_after(least)?;
+        }
         Ok(Self {
             members: BTreeMap::new(),
             network,

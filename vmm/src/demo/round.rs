@@ -72,27 +72,8 @@ pub struct Round {
     pub evidence: Vec<Evidence>,
 }
 
-/// What a round is besides its pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// How long the primary answers until it is killed, and how long the backup then does.
-    pub kill_after: Duration,
-    /// See [`super::Network::retransmit_after`]; `None` is what Linux does by itself.
-    pub retransmit_after: Option<Duration>,
-}
-
-impl From<Duration> for Plan {
-    /// With nothing else changed.
-    fn from(kill_after: Duration) -> Self {
-        Self {
-            kill_after,
-            retransmit_after: None,
-        }
-    }
-}
-
 /// Plays a round with fresh processes. When this returns nothing of them is left.
-pub async fn play(options: RigOptions, plan: impl Into<Plan>, stage: &StageSender) -> Round {
+pub async fn play(options: RigOptions, kill_after: Duration, stage: &StageSender) -> Round {
     stage.send_replace(Stage::Starting);
     let mut rig = match Rig::new(options) {
         Ok(rig) => rig,
@@ -103,16 +84,17 @@ pub async fn play(options: RigOptions, plan: impl Into<Plan>, stage: &StageSende
             };
         }
     };
-    let result = story(&mut rig, plan.into(), stage).await;
+    let result = story(&mut rig, kill_after, stage).await;
     let passed = result.as_ref().is_ok_and(RoundReport::passed);
     let evidence = if passed { Vec::new() } else { rig.evidence() };
     Round { result, evidence }
 }
 
-async fn story(rig: &mut Rig, plan: Plan, stage: &StageSender) -> Result<RoundReport, DemoError> {
-    if let Some(least) = plan.retransmit_after {
-        rig.network().retransmit_after(least)?;
-    }
+async fn story(
+    rig: &mut Rig,
+    kill_after: Duration,
+    stage: &StageSender,
+) -> Result<RoundReport, DemoError> {
     rig.start_pair().await?;
     let formed = |event: &Event| matches!(event, Event::PairFormed { .. });
     rig.wait_for_event(Member::Primary, "a pair", PATIENCE, formed)
@@ -121,7 +103,7 @@ async fn story(rig: &mut Rig, plan: Plan, stage: &StageSender) -> Result<RoundRe
     rig.wait_until_ready(Member::Primary).await?;
     stage.send_replace(Stage::Connecting);
     let mut client = rig.connect(WINDOW, PATIENCE).await?;
-    before_kill(rig, &mut client, plan.kill_after, stage).await?;
+    before_kill(rig, &mut client, kill_after, stage).await?;
 
     expect_pair(rig)?;
     put_in_flight(&mut client)?;
@@ -131,7 +113,7 @@ async fn story(rig: &mut Rig, plan: Plan, stage: &StageSender) -> Result<RoundRe
     rig.kill(Member::Primary)?;
 
     let mut faults = Vec::new();
-    if let Err(error) = after_kill(rig, &mut client, plan.kill_after, stage).await {
+    if let Err(error) = after_kill(rig, &mut client, kill_after, stage).await {
         faults.push(with_causes(&error));
     }
     faults.extend(check_primary(rig).await?);
