@@ -120,6 +120,20 @@ pub struct Registers {
     pub segment_bases: [u64; 2],
 }
 
+/// The x87 and SSE registers that digests cover. The last instruction's addresses and opcode are left out: processors differ in when
+/// they store them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct FloatingPoint {
+    /// ST(0) to ST(7), ten bytes each and padding.
+    pub st: [[u8; 16]; 8],
+    /// XMM0 to XMM15.
+    pub xmm: [[u8; 16]; 16],
+    /// Control, status and abridged tag word (SDM 1 8.1).
+    pub words: [u16; 3],
+    /// SSE control and status.
+    pub mxcsr: u32,
+}
+
 /// What went wrong in an engine. None of them is the guest's doing alone: the VMM ends.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -200,4 +214,10 @@ pub trait Engine {
     /// # Errors
     /// See [`EngineError`].
     fn registers(&mut self) -> Result<Registers, EngineError>;
+
+    /// Reads the x87 and SSE registers as of now.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    fn floating_point(&mut self) -> Result<FloatingPoint, EngineError>;
 }

@@ -45,7 +45,7 @@ impl<E: Engine> Machine<E> {
 
     fn digest(&mut self, from: u64, length: u64) -> Result<Digest, EngineError> {
         let mut hasher = blake3::Hasher::new();
-        let registers = self.engine.registers()?;
+        let registers = (self.engine.registers()?, self.engine.floating_point()?);
         let encoded = bincode::serde::encode_to_vec(registers, bincode::config::standard());
         hasher.update(&encoded.expect("registers are plain numbers"));
         self.devices.digest_into(&mut hasher);

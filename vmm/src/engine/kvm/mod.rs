@@ -21,7 +21,7 @@ use self::{
     pvm::Pvm,
     vcpu::{Debugging, RawExit, Vcpu, failed},
 };
-use super::{Engine, EngineError, Exit, Goal, Registers, Reply, Stop};
+use super::{Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop};
 use crate::machine::{
     boot::{BootState, Segment},
     layout::{RDTSC_PORT, RDTSCP_PORT},
@@ -433,6 +433,20 @@ impl Engine for KvmEngine {
         }
         self.accepts_interrupts = false;
         self.vcpu.interrupt(vector)
+    }
+
+    fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {
+        let fpu = self
+            .vcpu
+            .fd()
+            .get_fpu()
+            .map_err(failed("read the floating-point registers"))?;
+        Ok(FloatingPoint {
+            st: fpu.fpr,
+            xmm: fpu.xmm,
+            words: [fpu.fcw, fpu.fsw, u16::from(fpu.ftwx)],
+            mxcsr: fpu.mxcsr,
+        })
     }
 
     fn registers(&mut self) -> Result<Registers, EngineError> {
