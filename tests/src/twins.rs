@@ -1,6 +1,7 @@
 //! Twins: one process records a machine, another replays it; both must end alike.
 
 use std::{
+    ffi::OsString,
     io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -43,27 +44,33 @@ impl Guest {
         }
     }
 
+    /// `VERB --log LOG MACHINE…`.
+    fn arguments(&self, verb: &str, log: &Path) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = [
+            verb,
+            "--engine",
+            "kvm",
+            "--memory",
+            self.memory,
+            "--cmdline",
+        ]
+        .map(OsString::from)
+        .into();
+        arguments.push(self.command_line.clone().into());
+        arguments.extend(["--kernel".into(), self.kernel.clone().into()]);
+        arguments.extend(["--log".into(), log.into()]);
+        if let Some(initrd) = &self.initrd {
+            arguments.extend(["--initrd".into(), initrd.into()]);
+        }
+        arguments
+    }
+
     fn command(&self, verb: &str, folder: &Path, name: &str) -> Command {
         let mut command = Command::new(images::lockstep());
         command
-            .arg(verb)
-            .args([
-                "--engine",
-                "kvm",
-                "--memory",
-                self.memory,
-                "--cmdline",
-                &self.command_line,
-            ])
-            .arg("--kernel")
-            .arg(&self.kernel)
-            .arg("--log")
-            .arg(folder.join("log"))
+            .args(self.arguments(verb, &folder.join("log")))
             .arg("--events")
             .arg(folder.join(format!("{name}.events")));
-        if let Some(initrd) = &self.initrd {
-            command.arg("--initrd").arg(initrd);
-        }
         command
     }
 }
@@ -121,15 +128,22 @@ impl Recording {
         run(command, &self.guest, self.folder.path(), name)
     }
 
-    /// The log's size, bytes.
-    ///
-    /// # Panics
-    /// If it is gone.
+    /// The log file.
     #[must_use]
-    pub fn log_bytes(&self) -> u64 {
-        std::fs::metadata(self.folder.path().join("log"))
-            .expect("the log is there")
-            .len()
+    pub fn log(&self) -> PathBuf {
+        self.folder().join("log")
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Arguments that replay `log` on the recorded machine.
+    #[must_use]
+    pub fn replay_arguments(&self, log: &Path) -> Vec<OsString> {
+        self.guest.arguments("replay", log)
     }
 }
 

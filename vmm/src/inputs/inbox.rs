@@ -122,3 +122,47 @@ impl Inbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_inbox_drops_frames_and_takes_only_the_bytes_that_fit() {
+        let inbox = Inbox::default();
+        for number in 0..MAX_FRAMES + 3 {
+            inbox.put_frame(number.to_le_bytes().to_vec());
+        }
+        assert_eq!(inbox.dropped_frames(), 3);
+        for number in 0..MAX_FRAMES {
+            assert_eq!(inbox.take_frame(), Some(number.to_le_bytes().to_vec()));
+        }
+        assert!(inbox.take_frame().is_none() && !inbox.has_frame());
+
+        let typed = vec![7; MAX_CONSOLE_BYTES + 10];
+        assert_eq!(inbox.put_console(&typed), MAX_CONSOLE_BYTES);
+        assert_eq!(inbox.take_console(16), Some(vec![7; 16]));
+        assert_eq!(inbox.put_console(&typed), 16);
+        assert!(inbox.take_console(0).is_none() && inbox.has_console());
+    }
+
+    #[test]
+    fn whoever_waits_is_woken_by_what_it_would_take_and_by_the_end() {
+        let inbox = Inbox::default();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                inbox.wait(true, false, None);
+                inbox.take_frame()
+            });
+            inbox.put_console(b"not asked for");
+            inbox.put_frame(vec![1]);
+            assert_eq!(waiting.join().expect("it woke up"), Some(vec![1]));
+            let waiting = scope.spawn(|| inbox.wait(true, false, None));
+            inbox.close();
+            waiting.join().expect("it woke up");
+        });
+        // What is over needs no waiting.
+        inbox.wait(true, true, Some(Duration::ZERO));
+        assert!(inbox.is_closed());
+    }
+}

@@ -160,3 +160,71 @@ impl LogSource for Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use logging_channel::{Event, Position};
+
+    use super::*;
+
+    fn entries(seqs: std::ops::Range<u64>) -> Vec<Entry> {
+        let entry = |seq| Entry {
+            seq,
+            at: Position::default(),
+            event: Event::Time { guest_ns: seq },
+        };
+        seqs.map(entry).collect()
+    }
+
+    fn print(byte: u8) -> Effect {
+        Effect::Print(vec![byte])
+    }
+
+    #[test]
+    fn a_drained_feed_ends_after_its_last_entry_and_not_before() {
+        let feed = LogFeed::new();
+        let mut source = Feed(Arc::clone(&feed));
+        feed.deliver(entries(1..3));
+        assert_eq!(source.next().expect("open").map(|entry| entry.seq), Some(1));
+        feed.drain();
+        assert_eq!(feed.progress(), (0, false), "one entry is left");
+        assert_eq!(source.next().expect("open").map(|entry| entry.seq), Some(2));
+        source.replayed(2, None);
+        assert!(source.next().expect("open").is_none());
+        assert_eq!(feed.progress(), (2, true));
+    }
+
+    #[test]
+    fn suppressed_outputs_are_kept_until_they_are_known_to_be_released() {
+        let feed = LogFeed::new();
+        let mut source = Feed(Arc::clone(&feed));
+        // The news may come before the replay has produced the output.
+        feed.released(2);
+        for (seq, byte) in [(1, b'a'), (2, b'b'), (4, b'd'), (6, b'f')] {
+            source.replayed(seq, Some(print(byte)));
+        }
+        feed.released(4);
+        assert_eq!(feed.take_kept(), [print(b'f')]);
+        assert_eq!(feed.take_kept(), []);
+    }
+
+    #[test]
+    fn the_verdict_is_live_or_closed() {
+        let feed = LogFeed::new();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| feed.wait_verdict());
+            feed.go_live();
+            assert!(waiting.join().expect("it woke up").is_ok());
+        });
+        let feed = LogFeed::new();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| feed.wait_verdict());
+            feed.close();
+            assert!(matches!(
+                waiting.join().expect("it woke up"),
+                Err(InputError::Closed)
+            ));
+        });
+        assert!(matches!(Feed(feed).next(), Err(InputError::Closed)));
+    }
+}

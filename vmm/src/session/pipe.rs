@@ -214,3 +214,132 @@ impl Recorder for PipeRecorder {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use logging_channel::{Digest, OutputKind, Position};
+
+    use super::*;
+
+    fn entry(seq: u64) -> Entry {
+        Entry {
+            seq,
+            at: Position::default(),
+            event: Event::Time { guest_ns: seq },
+        }
+    }
+
+    fn output(seq: u64) -> (Entry, Option<Effect>) {
+        let effect = Effect::Print(vec![seq as u8]);
+        let event = Event::Output {
+            kind: OutputKind::Console,
+            digest: Digest::of(effect.bytes()),
+        };
+        (
+            Entry {
+                event,
+                ..entry(seq)
+            },
+            Some(effect),
+        )
+    }
+
+    #[test]
+    fn entries_and_their_outputs_come_out_together_and_in_order() {
+        let pipe = LogPipe::new();
+        let mut recorder = PipeRecorder::new(Arc::clone(&pipe));
+        recorder.record(entry(1), None).expect("there is room");
+        assert!(!pipe.lock().taken.urgent);
+        let (second, effect) = output(2);
+        recorder.record(second, effect).expect("there is room");
+        let taken = pipe.take();
+        assert!(taken.urgent, "an output waits");
+        assert_eq!(
+            taken
+                .entries
+                .iter()
+                .map(|entry| entry.seq)
+                .collect::<Vec<_>>(),
+            [1, 2]
+        );
+        assert_eq!(taken.outputs, [(2, Effect::Print(vec![2]))]);
+        assert!(pipe.take().entries.is_empty());
+    }
+
+    /// Records on another thread; says so each time.
+    fn record_apart(
+        pipe: &Arc<LogPipe>,
+        seqs: std::ops::Range<u64>,
+    ) -> mpsc::Receiver<Result<u64, ()>> {
+        let mut recorder = PipeRecorder::new(Arc::clone(pipe));
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            for seq in seqs {
+                let recorded = recorder
+                    .record(entry(seq), None)
+                    .map(|()| seq)
+                    .map_err(|_| ());
+                if tell.send(recorded).is_err() || recorded.is_err() {
+                    return;
+                }
+            }
+        });
+        told
+    }
+
+    #[test]
+    fn the_vcpu_waits_while_there_is_no_room_and_goes_on_when_there_is() {
+        let pipe = LogPipe::new();
+        pipe.set_room(false);
+        let told = record_apart(&pipe, 1..3);
+        // It cannot be shown that it waits for ever; but nothing comes out while there is no room.
+        assert!(
+            told.recv_timeout(Duration::from_millis(20)).is_err() && pipe.take().entries.is_empty()
+        );
+        pipe.set_room(true);
+        assert_eq!(told.recv(), Ok(Ok(1)));
+        assert_eq!(told.recv(), Ok(Ok(2)));
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_empties_is_bounded() {
+        let pipe = LogPipe::new();
+        let told = record_apart(&pipe, 0..MAX_ENTRIES as u64 + 1);
+        for _ in 0..MAX_ENTRIES {
+            told.recv()
+                .expect("the thread lives")
+                .expect("there is room");
+        }
+        assert!(
+            told.recv_timeout(Duration::from_millis(20)).is_err(),
+            "one more than the limit"
+        );
+        assert_eq!(pipe.take().entries.len(), MAX_ENTRIES);
+        assert_eq!(told.recv(), Ok(Ok(MAX_ENTRIES as u64)));
+    }
+
+    #[test]
+    fn a_closed_pipe_stops_a_vcpu_that_waits() {
+        let pipe = LogPipe::new();
+        pipe.set_room(false);
+        let told = record_apart(&pipe, 1..3);
+        pipe.close();
+        assert_eq!(told.recv(), Ok(Err(())));
+    }
+
+    #[tokio::test]
+    async fn an_output_ends_the_wait_at_once_and_an_entry_within_the_interval() {
+        let pipe = LogPipe::new();
+        let mut recorder = PipeRecorder::new(Arc::clone(&pipe));
+        let nothing = tokio::time::timeout(Duration::from_millis(20), pipe.wait()).await;
+        assert!(nothing.is_err(), "there is nothing to take");
+        recorder.record(entry(1), None).expect("there is room");
+        pipe.wait().await;
+        let (second, effect) = output(2);
+        recorder.record(second, effect).expect("there is room");
+        pipe.wait().await;
+        assert_eq!(pipe.take().entries.len(), 2);
+    }
+}

@@ -1,0 +1,140 @@
+//! A log that was tampered with does not replay: each change is found, and told where.
+
+use std::{fs::File, path::Path, process::Command};
+
+use lockstep_tests::{
+    images,
+    twins::{Guest, Recording},
+};
+use logging_channel::{
+    Digest, Entry, Event,
+    log_file::{LogReader, LogWriter},
+};
+
+fn read(path: &Path) -> (LogReader<File>, Vec<Entry>) {
+    let mut reader = LogReader::new(File::open(path).expect("a log")).expect("a log");
+    let mut entries = Vec::new();
+    while let Some(batch) = reader.next_batch().expect("a whole log") {
+        entries.extend(batch);
+    }
+    (reader, entries)
+}
+
+/// Replays `recording` with its entries changed; what the replay said, or `None` if it ended well.
+fn replay_changed(recording: &Recording, change: impl FnOnce(&mut Vec<Entry>)) -> Option<String> {
+    let (reader, mut entries) = read(&recording.log());
+    change(&mut entries);
+    for (index, entry) in entries.iter_mut().enumerate() {
+        entry.seq = index as u64 + 1;
+    }
+    let changed = recording.folder().join("changed");
+    let file = File::create(&changed).expect("a file");
+    let mut writer =
+        LogWriter::new(file, reader.identity().clone(), reader.boot().clone()).expect("a log");
+    for batch in entries.chunks(100) {
+        writer.append(batch.to_vec()).expect("entries are written");
+    }
+    writer.flush().expect("the log is written");
+    let output = Command::new(images::lockstep())
+        .args(recording.replay_arguments(&changed))
+        .args(["--console", "none"])
+        .output()
+        .expect("lockstep runs");
+    (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// The place of the middle one of the entries that match.
+fn middle(entries: &[Entry], wanted: impl Fn(&Event) -> bool) -> usize {
+    let places: Vec<usize> = (0..entries.len())
+        .filter(|place| wanted(&entries[*place].event))
+        .collect();
+    *places
+        .get(places.len() / 2)
+        .expect("the log has such an entry")
+}
+
+fn expect_divergence(recording: &Recording, what: &str, change: impl FnOnce(&mut Vec<Entry>)) {
+    let said = replay_changed(recording, change);
+    let said = said.unwrap_or_else(|| panic!("{what}: the replay noticed nothing"));
+    assert!(said.contains("Divergence at"), "{what}: {said}");
+}
+
+#[test]
+fn every_change_of_a_log_is_found() {
+    let recording = Recording::make(&Guest::bare("clock", "count=50"), 1);
+    assert_eq!(
+        replay_changed(&recording, |_| {}),
+        None,
+        "an unchanged copy replays"
+    );
+
+    expect_divergence(
+        &recording,
+        "a time read that says something else",
+        |entries| {
+            let place = middle(entries, |event| matches!(event, Event::Time { .. }));
+            let Event::Time { guest_ns } = &mut entries[place].event else {
+                unreachable!()
+            };
+            *guest_ns += 100_000;
+        },
+    );
+    expect_divergence(&recording, "a time read that is gone", |entries| {
+        let place = middle(entries, |event| matches!(event, Event::Time { .. }));
+        entries.remove(place);
+    });
+    expect_divergence(&recording, "an output that never was", |entries| {
+        let place = middle(entries, |event| matches!(event, Event::Output { .. }));
+        let Event::Output { digest, .. } = &mut entries[place].event else {
+            unreachable!()
+        };
+        *digest = Digest::of(b"something else");
+    });
+    expect_divergence(&recording, "an entry at another position", |entries| {
+        let place = middle(entries, |event| matches!(event, Event::Time { .. }));
+        entries[place].at.exits += 1;
+    });
+    expect_divergence(&recording, "another state at the end", |entries| {
+        let Some(Event::End { digest, .. }) = entries.last_mut().map(|entry| &mut entry.event)
+        else {
+            unreachable!()
+        };
+        *digest = Digest::of(b"another state");
+    });
+}
+
+#[test]
+fn a_late_or_a_different_interrupt_is_found() {
+    let recording = Recording::make(&Guest::bare("sleeper", "count=20 hz=200"), 1);
+    expect_divergence(&recording, "another vector", |entries| {
+        let place = middle(entries, |event| matches!(event, Event::Interrupt { .. }));
+        let Event::Interrupt { vector } = &mut entries[place].event else {
+            unreachable!()
+        };
+        *vector += 1;
+    });
+    expect_divergence(&recording, "an interrupt that is gone", |entries| {
+        let place = middle(entries, |event| matches!(event, Event::Interrupt { .. }));
+        entries.remove(place);
+    });
+    expect_divergence(&recording, "a tick that is gone", |entries| {
+        let place = middle(entries, |event| matches!(event, Event::Tick { .. }));
+        entries.remove(place);
+    });
+}
+
+#[test]
+fn a_log_of_another_machine_is_refused() {
+    let recording = Recording::make(&Guest::bare("sleeper", "count=2 hz=200"), 1);
+    let mut arguments = recording.replay_arguments(&recording.log());
+    arguments.extend(["--mac".into(), "52:54:00:00:00:07".into()]);
+    let output = Command::new(images::lockstep())
+        .args(arguments)
+        .output()
+        .expect("lockstep runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("52:54:00:00:00:07"),
+        "{said}"
+    );
+}
