@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     match command::Command::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("lockstep: {error:#}");
+            vmm::host::say(&format!("lockstep: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -125,11 +125,11 @@ pub struct Registers {
 pub enum EngineError {
     /// The host has no usable KVM.
     #[error(
-        "Cannot open /dev/kvm: {0}. Load the kvm module and see that this user may read and write /dev/kvm"
+        "Cannot open /dev/kvm; load the kvm module and see that this user may read and write /dev/kvm"
     )]
     Open(#[source] vmm_sys_util::errno::Error),
     /// A KVM call failed.
-    #[error("KVM refused to {doing}: {source}")]
+    #[error("KVM refused to {doing}")]
     Kvm {
         /// What was tried.
         doing: &'static str,

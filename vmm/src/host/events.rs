@@ -187,7 +187,9 @@ impl EventSink {
         if let Err(error) = (&file.file).write_all(&line)
             && !file.failed.swap(true, Ordering::Relaxed)
         {
-            eprintln!("lockstep: cannot write to the events file, events are lost: {error}");
+            super::say(&format!(
+                "lockstep: cannot write to the events file, events are lost: {error}"
+            ));
         }
     }
 }

@@ -14,3 +14,9 @@ pub use console::{Console, ConsoleOutput, RawTerminal, Typed};
 pub use error::HostError;
 pub use events::{Event, EventSink, Role, StampedEvent};
 pub use tap::{MacAddress, Tap, rarp_announcement};
+
+/// Tells the user a line, on standard error. That nobody reads it there must not stop a guest.
+pub fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -58,7 +58,7 @@ pub enum InputError {
     #[error("The session is over")]
     Closed,
     /// The world could not be asked, or the log not be written.
-    #[error("{doing}: {source}")]
+    #[error("{doing}")]
     Host {
         /// What was tried.
         doing: &'static str,

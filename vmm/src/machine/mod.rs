@@ -44,7 +44,7 @@ pub enum MemoryError {
         bytes: u64,
     },
     /// The host has no room.
-    #[error("Cannot map {bytes} bytes of guest memory: {source}")]
+    #[error("Cannot map {bytes} bytes of guest memory")]
     Map {
         /// What was asked for.
         bytes: u64,

@@ -89,7 +89,7 @@ pub enum SessionError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// A log file cannot be used.
-    #[error("Cannot {doing} the log file {path}: {source}", path = path.display())]
+    #[error("Cannot {doing} the log file {path}", path = path.display())]
     LogFile {
         /// What was tried.
         doing: &'static str,
@@ -107,7 +107,7 @@ pub enum SessionError {
         term: u64,
     },
     /// The tap does not work any more.
-    #[error("Cannot {doing} the tap: {source}. Was it deleted?")]
+    #[error("Cannot {doing} the tap; was it deleted?")]
     Tap {
         /// What was tried.
         doing: &'static str,

@@ -3,7 +3,10 @@
 use logging_channel::protocol::Report;
 
 use crate::{
-    host::events::{Event, EventSink, Role},
+    host::{
+        events::{Event, EventSink, Role},
+        say,
+    },
     inputs::Divergence,
     session::replica::Ending,
 };
@@ -31,7 +34,7 @@ impl Reporter {
 
     /// Something that is no event.
     pub fn note(&self, text: &str) {
-        eprintln!("lockstep {}: {text}", self.name);
+        say(&format!("lockstep {}: {text}", self.name));
     }
 
     /// The guest ended.

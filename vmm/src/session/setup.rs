@@ -104,7 +104,7 @@ pub struct MachineConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// A file cannot be read.
-    #[error("Cannot read the {what} {path}: {source}", path = path.display())]
+    #[error("Cannot read the {what} {path}", path = path.display())]
     Read {
         /// Which file.
         what: &'static str,
