@@ -2,16 +2,35 @@
 
 use std::{
     ffi::OsString,
-    io::Write,
+    fs::File,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
-use vmm::host::{Event, StampedEvent};
+use vmm::{
+    demo::{
+        client::COUNTER_PORT,
+        network::{GUEST_ADDRESS, Host, Network, TAP},
+    },
+    host::{Event, StampedEvent},
+};
 
 use crate::images;
+
+/// What a recorded guest hears from the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Talk {
+    /// Nothing.
+    Nothing,
+    /// This is typed on its console, once it says that it is ready.
+    Typed(&'static str),
+    /// A client on its network makes so many requests to its counter, one at a time.
+    Requests(u64),
+}
 
 /// A machine to record.
 #[derive(Clone, Debug)]
@@ -24,8 +43,8 @@ pub struct Guest {
     pub command_line: String,
     /// `--memory`.
     pub memory: &'static str,
-    /// What is typed on its console.
-    pub typed: &'static str,
+    /// What it hears while it is recorded.
+    pub talk: Talk,
     /// How long one run may take before the test gives up.
     pub limit: Duration,
 }
@@ -39,7 +58,7 @@ impl Guest {
             initrd: None,
             command_line: command_line.to_owned(),
             memory: "16M",
-            typed: "",
+            talk: Talk::Nothing,
             limit: Duration::from_secs(120),
         }
     }
@@ -59,6 +78,9 @@ impl Guest {
         arguments.push(self.command_line.clone().into());
         arguments.extend(["--kernel".into(), self.kernel.clone().into()]);
         arguments.extend(["--log".into(), log.into()]);
+        if let Talk::Requests(_) = self.talk {
+            arguments.extend(["--mac", "52:54:00:6c:73:01"].map(OsString::from));
+        }
         if let Some(initrd) = &self.initrd {
             arguments.extend(["--initrd".into(), initrd.into()]);
         }
@@ -109,7 +131,20 @@ impl Recording {
             "--console",
             "stdio",
         ]);
-        let end = run(command, guest, folder.path(), "record");
+        // A client is in the middle of a network, the machine on one of its hosts.
+        let network = match guest.talk {
+            Talk::Requests(_) => Some(Network::enter().expect("a network")),
+            _ => None,
+        };
+        let child = match &network {
+            Some(network) => {
+                command.args(["--tap", TAP]);
+                let start = || spawn(command, folder.path(), "record");
+                network.on_host(Host::Primary, start).expect("a host")
+            }
+            None => spawn(command, folder.path(), "record"),
+        };
+        let end = finish(child, guest, folder.path(), "record", guest.talk);
         Self {
             guest: guest.clone(),
             folder,
@@ -125,7 +160,8 @@ impl Recording {
     pub fn replay(&self, name: &str) -> End {
         let mut command = self.guest.command("replay", self.folder.path(), name);
         command.args(["--console", "stdio"]);
-        run(command, &self.guest, self.folder.path(), name)
+        let child = spawn(command, self.folder.path(), name);
+        finish(child, &self.guest, self.folder.path(), name, Talk::Nothing)
     }
 
     /// The log file.
@@ -147,21 +183,32 @@ impl Recording {
     }
 }
 
-fn run(mut command: Command, guest: &Guest, folder: &Path, name: &str) -> End {
-    let console = std::fs::File::create(folder.join(format!("{name}.console"))).expect("a file");
-    let errors = std::fs::File::create(folder.join(format!("{name}.errors"))).expect("a file");
-    command.stdin(Stdio::piped()).stdout(console).stderr(errors);
-    let mut child = command.spawn().expect("lockstep starts");
+fn spawn(mut command: Command, folder: &Path, name: &str) -> Child {
+    let file =
+        |suffix: &str| File::create(folder.join(format!("{name}.{suffix}"))).expect("a file");
+    command
+        .stdin(Stdio::piped())
+        .stdout(file("console"))
+        .stderr(file("errors"));
+    command.spawn().expect("lockstep starts")
+}
+
+/// Talks to a running guest, and waits for its end.
+fn finish(mut child: Child, guest: &Guest, folder: &Path, name: &str, talk: Talk) -> End {
     let mut stdin = child.stdin.take().expect("stdin is piped");
-    if verb_takes_input(name, guest) {
-        // A guest clears its serial port when it sets it up: what is typed before is lost, as on a PC.
-        wait_until(guest.limit, || {
-            std::fs::read(folder.join(format!("{name}.console")))
-                .is_ok_and(|text| text.starts_with(b"ready"))
-        });
-        stdin
-            .write_all(guest.typed.as_bytes())
-            .expect("the console takes input");
+    match talk {
+        Talk::Nothing => {}
+        Talk::Typed(text) => {
+            // A guest clears its serial port when it sets it up: what is typed before is lost, as on a PC.
+            wait_until(guest.limit, || {
+                std::fs::read(folder.join(format!("{name}.console")))
+                    .is_ok_and(|text| text.starts_with(b"ready"))
+            });
+            stdin
+                .write_all(text.as_bytes())
+                .expect("the console takes input");
+        }
+        Talk::Requests(count) => request(count, guest.limit),
     }
     let success = wait(&mut child, guest.limit);
     let read =
@@ -189,8 +236,29 @@ fn run(mut command: Command, guest: &Guest, folder: &Path, name: &str) -> End {
     }
 }
 
-fn verb_takes_input(name: &str, guest: &Guest) -> bool {
-    name == "record" && !guest.typed.is_empty()
+/// Makes requests to the counter at the guest's address, as soon as it serves.
+fn request(count: u64, limit: Duration) {
+    let address = SocketAddr::from((GUEST_ADDRESS, COUNTER_PORT));
+    let give_up_at = Instant::now() + limit;
+    let stream = loop {
+        match TcpStream::connect_timeout(&address, limit) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(
+                Instant::now() < give_up_at,
+                "no service at {address}: {error}"
+            ),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    stream.set_read_timeout(Some(limit)).expect("a timeout");
+    let mut answers = BufReader::new(&stream).lines();
+    for number in 1..=count {
+        (&stream)
+            .write_all(b"incr\n")
+            .expect("the connection holds");
+        let answer = answers.next().expect("an answer").expect("an answer");
+        assert_eq!(answer, number.to_string());
+    }
 }
 
 /// Polls `condition`; whoever goes on without it fails with a message of its own.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_tests::{
     images,
-    twins::{Guest, Recording},
+    twins::{Guest, Recording, Talk},
 };
 
 /// Seeds of the recorded runs' timing.
@@ -56,13 +56,22 @@ fn user() {
 #[test]
 fn typist() {
     let guest = Guest {
-        typed: "hello\nlockstep\nquit\n",
+        talk: Talk::Typed("hello\nlockstep\nquit\n"),
         ..Guest::bare("typist", "")
     };
     twins(&guest, "petskcol");
 }
 
-/// One recording, replayed three times, once under a different load.
+#[test]
+fn echo() {
+    let guest = Guest {
+        talk: Talk::Requests(100),
+        ..Guest::bare("echo", "net.ip=172.31.0.2 count=100")
+    };
+    twins(&guest, "echo end answers=100");
+}
+
+/// Each recording is replayed twice at once: another load than the recorded run had.
 #[test]
 fn linux_boots_twice_alike() {
     let command_line = images::variable("LOCKSTEP_LINUX_CMDLINE");
@@ -71,10 +80,10 @@ fn linux_boots_twice_alike() {
         initrd: Some(images::variable("LOCKSTEP_LINUX_INITRD").into()),
         command_line: format!("{command_line} lockstep.run=poweroff"),
         memory: "96M",
-        typed: "",
+        talk: Talk::Nothing,
         limit: Duration::from_secs(600),
     };
-    for seed in 1..3 {
+    for seed in 1..4 {
         let recording = Recording::make(&guest, seed);
         let output = String::from_utf8_lossy(&recording.end.console);
         assert!(output.contains("lockstep: bye"), "{output}");
