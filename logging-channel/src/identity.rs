@@ -25,7 +25,7 @@ pub struct Identity {
     pub kernel: Digest,
     /// Digest of the initial RAM disk.
     pub initrd: Option<Digest>,
-    /// The devices of the machine, in order, with their guest-visible configuration, such as `net mac=52:54:00:00:00:01`.
+    /// The devices of the machine, in order, with their guest-visible configuration, such as `virtio-net mac=52:54:00:00:00:01`.
     pub devices: Vec<String>,
 }
 

@@ -59,9 +59,9 @@ fn kill_the_primary(guest: Guest, arbiter: ArbiterKind, kill_after: Duration) {
     );
 }
 
-/// Times to kill at, by SplitMix64; the seed can be set to rerun.
+/// Times to kill at, by SplitMix64; another seed can be set.
 fn kill_times(rounds: u64) -> impl Iterator<Item = Duration> {
-    let seed: u64 = std::env::var("LOCKSTEP_SEED")
+    let seed: u64 = std::env::var("LOCKSTEP_KILL_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or(1);

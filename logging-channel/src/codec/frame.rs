@@ -185,3 +185,13 @@ impl Decoder {
         Ok(Some(message))
     }
 }
+
+/// The bytes of a plain value, the same on every host: for digests of state. They are not meant to be read again.
+///
+/// # Panics
+/// If `value` cannot be serialised, which plain data always can.
+#[must_use]
+pub fn canonical_bytes(value: &impl serde::Serialize) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard())
+        .expect("plain data is serialisable")
+}

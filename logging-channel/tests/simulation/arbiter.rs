@@ -1,4 +1,4 @@
-//! The arbiter as DESIGN 7 wants it, in ten lines: an atomic test-and-set that gives the same
+//! The arbiter as docs/failures.md wants it, in ten lines: an atomic test-and-set that gives the same
 //! claimant the same answer.
 
 use logging_channel::protocol::{ClaimAnswer, Role};

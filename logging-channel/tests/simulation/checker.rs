@@ -1,4 +1,4 @@
-//! What must hold, whatever fails, whenever (DESIGN 7). The checker sees what the replicas *do*,
+//! What must hold, whatever fails, whenever (docs/failures.md). The checker sees what the replicas *do*,
 //! never what they believe.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! A seeded simulation of primary, backup and arbiter over a network that delays, drops,
-//! duplicates, cuts and heals. After every step the four invariants of DESIGN 7 are checked.
+//! duplicates, cuts and heals. After every step the four invariants of docs/failures.md are checked.
 //!
 //! `LOCKSTEP_SEEDS=100000` runs that many seeds; `LOCKSTEP_SEED=4711` reruns one and prints what
 //! happens in it.

@@ -6,8 +6,11 @@ use anyhow::bail;
 use clap::Args;
 use vmm::{
     host::Role,
+    inputs::InputError,
     session::{
+        SessionError,
         playback::{self, FileRecorder},
+        replica::ReplicaError,
         reports::Reporter,
         setup::Prepared,
         solo,
@@ -64,7 +67,7 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
 
 /// Replays a recorded machine, and compares.
 pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let reporter = Reporter::new(Role::Backup, args.machine.event_sink()?);
+    let reporter = Reporter::new(Role::Replay, args.machine.event_sink()?);
     let reader = playback::open(&args.log)?;
     let prepared = Prepared::new(&args.machine.config())?;
     let differences = reader.identity().mismatches(prepared.identity());
@@ -77,7 +80,13 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let machine = prepared.boot(reader.boot())?;
-    let ending = playback::replay(machine, reader, args.machine.console.open()?)?;
+    let replayed = playback::replay(machine, reader, args.machine.console.open()?);
+    let ending = replayed.inspect_err(|error| {
+        if let SessionError::Replica(ReplicaError::Inputs(InputError::Diverged(divergence))) = error
+        {
+            reporter.diverged(divergence);
+        }
+    })?;
     reporter.ended(&ending);
     Ok(ExitCode::SUCCESS)
 }

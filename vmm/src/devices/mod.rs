@@ -31,6 +31,7 @@ pub mod virtio;
 #[cfg(test)]
 mod tests;
 
+use logging_channel::codec::canonical_bytes;
 use serde::{Deserialize, Serialize};
 use vm_memory::GuestMemoryMmap;
 
@@ -332,9 +333,7 @@ impl Devices {
             self.outbox.is_empty(),
             "effects are taken before the state is hashed"
         );
-        let bytes = bincode::serde::encode_to_vec(self, bincode::config::standard())
-            .expect("plain values always encode");
-        hasher.update(&bytes);
+        hasher.update(&canonical_bytes(self));
     }
 
     /// Guest time never goes back, whatever is passed in.

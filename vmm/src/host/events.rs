@@ -27,6 +27,8 @@ pub enum Role {
     Backup,
     /// Decides who is live.
     Arbiter,
+    /// Replays a record file.
+    Replay,
 }
 
 /// Something that happened to a replica.
@@ -77,9 +79,9 @@ pub enum Event {
     },
     /// How far the backup is behind.
     Lag {
-        /// Entries received and not yet executed.
+        /// Entries recorded and not yet replayed.
         entries: u64,
-        /// The same in time, milliseconds.
+        /// Age of the oldest of them, milliseconds.
         ms: u64,
     },
     /// The backup is not a copy of the primary any more.

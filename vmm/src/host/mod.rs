@@ -18,5 +18,6 @@ pub use tap::{MacAddress, Tap, rarp_announcement};
 /// Tells the user a line, on standard error. That nobody reads it there must not stop a guest.
 pub fn say(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{text}");
+    // In one write: lines of several processes do not mix.
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }

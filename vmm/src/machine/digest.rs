@@ -3,7 +3,7 @@
 //! A periodic digest covers registers, devices and one stripe of memory, in turn, so that its cost is small and
 //! bounded and every page is seen again and again. The digest at the end covers all of memory.
 
-use logging_channel::{Digest, Position};
+use logging_channel::{Digest, Position, codec::canonical_bytes};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::Machine;
@@ -46,8 +46,7 @@ impl<E: Engine> Machine<E> {
     fn digest(&mut self, from: u64, length: u64) -> Result<Digest, EngineError> {
         let mut hasher = blake3::Hasher::new();
         let registers = (self.engine.registers()?, self.engine.floating_point()?);
-        let encoded = bincode::serde::encode_to_vec(registers, bincode::config::standard());
-        hasher.update(&encoded.expect("registers are plain numbers"));
+        hasher.update(&canonical_bytes(&registers));
         self.devices.digest_into(&mut hasher);
         let end = (from + length).min(self.memory_bytes());
         let mut buffer = vec![0; STRIPE_BYTES as usize];

@@ -24,8 +24,9 @@ use crate::{
 };
 use boot::BootState;
 
-/// What a guest can be given at most, bytes: device memory begins there.
-pub const MAX_MEMORY_BYTES: u64 = layout::MMIO_START;
+/// What a guest can be given at most, bytes: it must end below device memory.
+pub const MAX_MEMORY_BYTES: u64 = 3 << 30;
+const _: () = assert!(MAX_MEMORY_BYTES <= layout::MMIO_START);
 /// What a guest needs at least, bytes.
 pub const MIN_MEMORY_BYTES: u64 = 4 << 20;
 

@@ -10,6 +10,7 @@ use logging_channel::protocol::ClaimAnswer;
 use tokio::sync::mpsc;
 
 use super::SessionError;
+use crate::host::say;
 
 /// Answers that wait at most; the core asks again only after an answer or a timeout.
 const MAX_ANSWERS: usize = 16;
@@ -52,7 +53,12 @@ impl Claims {
                 Ok(Outcome::Won { term }) => ClaimAnswer::Won { term },
                 Ok(Outcome::Lost { term, .. }) => ClaimAnswer::Lost { term },
                 // Whatever is wrong with the arbiter, nothing is won and nothing lost.
-                Err(_) => ClaimAnswer::Unreachable,
+                Err(error) => {
+                    if !error.is_unreachable() {
+                        say(&format!("lockstep: the arbiter gives no answer: {error}"));
+                    }
+                    ClaimAnswer::Unreachable
+                }
             };
             // A full queue has an answer in it already, which is as good.
             let _ = tell.try_send(answer);

@@ -72,9 +72,10 @@ fn not_written(error: LogError) -> InputError {
 
 impl Recorder for FileRecorder {
     fn record(&mut self, entry: Entry, _effect: Option<Effect>) -> Result<(), InputError> {
-        let last = matches!(entry.event, Event::End { .. });
+        let seen = matches!(entry.event, Event::Output { .. } | Event::End { .. });
         self.batch.push(entry);
-        if self.batch.len() == BATCH_ENTRIES || last {
+        // What somebody has seen must be in the log, should the recorder be killed.
+        if self.batch.len() == BATCH_ENTRIES || seen {
             self.writer
                 .append(std::mem::take(&mut self.batch))
                 .map_err(not_written)?;

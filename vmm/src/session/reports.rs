@@ -27,6 +27,7 @@ impl Reporter {
             Role::Primary => "primary",
             Role::Backup => "backup",
             Role::Arbiter => "arbiter",
+            Role::Replay => "replay",
         };
         events.emit(&Event::Role { role });
         Self { name, events }

@@ -3,11 +3,12 @@
 //! In: effects that may happen. Out: frames and typed bytes, to the inbox. What always holds: nothing is sent but what
 //! a session performs, and until it connects the world, what is received is thrown away.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::mpsc,
+    time::Instant,
 };
 
 use super::SessionError;
@@ -20,6 +21,9 @@ use crate::{
 /// Frames that are read from the tap at a time before anything else is looked at.
 const FRAMES_AT_A_TIME: usize = 64;
 
+/// From one announcement to the next: doubled each time, until it is longer than the last.
+const FIRST_ANNOUNCEMENT_WAIT: Duration = Duration::from_millis(50);
+const LAST_ANNOUNCEMENT_WAIT: Duration = Duration::from_millis(800);
 /// Longest frame that is read from a tap, bytes: anything longer would not fit the guest's card.
 const MAX_FRAME_BYTES: usize = 65_562;
 
@@ -34,7 +38,16 @@ pub struct World {
     typed: Option<mpsc::Receiver<Typed>>,
     inbox: Arc<Inbox>,
     connected: bool,
+    announcement: Option<Announcement>,
     buffer: Vec<u8>,
+}
+
+/// An announcement that is to be made again.
+#[derive(Clone, Copy, Debug)]
+struct Announcement {
+    mac: MacAddress,
+    next_at: Instant,
+    wait: Duration,
 }
 
 impl World {
@@ -51,6 +64,7 @@ impl World {
             typed,
             inbox: Arc::default(),
             connected: false,
+            announcement: None,
             buffer: vec![0; MAX_FRAME_BYTES],
         })
     }
@@ -66,15 +80,33 @@ impl World {
         self.connected = true;
     }
 
-    /// Tells the network where the machine now lives.
+    /// Tells the network where the machine now lives, now and a few times more: an announcement may be lost.
     ///
     /// # Errors
     /// If the tap is gone.
-    pub fn announce(&self, mac: MacAddress) -> Result<(), SessionError> {
-        match &self.tap {
-            Some(tap) => tap.get_ref().announce(mac).map_err(tap_failed("send to")),
-            None => Ok(()),
+    pub fn announce(&mut self, mac: MacAddress) -> Result<(), SessionError> {
+        self.announcement = Some(Announcement {
+            mac,
+            next_at: Instant::now(),
+            wait: FIRST_ANNOUNCEMENT_WAIT,
+        });
+        self.announce_again()
+    }
+
+    /// Sends the announcement that is due.
+    fn announce_again(&mut self) -> Result<(), SessionError> {
+        let (Some(tap), Some(mut announcement)) = (&self.tap, self.announcement.take()) else {
+            return Ok(());
+        };
+        tap.get_ref()
+            .announce(announcement.mac)
+            .map_err(tap_failed("send to"))?;
+        announcement.next_at += announcement.wait;
+        announcement.wait *= 2;
+        if announcement.wait <= LAST_ANNOUNCEMENT_WAIT {
+            self.announcement = Some(announcement);
         }
+        Ok(())
     }
 
     /// Does what a machine wants done.
@@ -121,7 +153,14 @@ impl World {
                 None => std::future::pending().await,
             }
         };
+        let announcement = async {
+            match self.announcement {
+                Some(announcement) => tokio::time::sleep_until(announcement.next_at).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            () = announcement => self.announce_again()?,
             typed = typed => match typed {
                 Some(Typed::Bytes(bytes)) if self.connected => {
                     self.inbox.put_console(&bytes);

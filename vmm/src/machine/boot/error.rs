@@ -114,7 +114,7 @@ pub enum BootError {
 
     /// Without section headers nobody can tell code from data.
     #[error(
-        "The kernel has no executable sections, so its time-stamp reads cannot be found and made to trap: give a `vmlinux` that was not stripped of its section headers, or use --engine soft"
+        "The kernel has no executable sections, so its time-stamp reads cannot be found and made to trap: give a `vmlinux` that was not stripped of its section headers"
     )]
     NoSections,
     /// Two executable sections share bytes of the file.
@@ -129,7 +129,7 @@ pub enum BootError {
     },
     /// A possible `rdtsc` or `rdtscp` that may be one, or may be part of another instruction.
     #[error(
-        "Cannot tell whether the bytes at {address:#x} ({symbol}) are a time-stamp read: {why}. lockstep rewrites a kernel only where it is certain; build the kernel without that code, or use --engine soft"
+        "Cannot tell whether the bytes at {address:#x} ({symbol}) are a time-stamp read: {why}. lockstep rewrites a kernel only where it is certain; build the kernel without that code"
     )]
     AmbiguousSite {
         /// Address at which the kernel was linked.

@@ -40,15 +40,12 @@ pub use error::BootError;
 pub use long_mode::{BootState, Segment};
 pub use tsc_rewrite::UntrappedSites;
 
-use super::layout::MMIO_START;
+use super::MAX_MEMORY_BYTES;
 
 /// Where the BIOS's extended data area begins on a PC, and conventional memory ends.
 const LOW_MEMORY_END: u64 = 0x9_FC00;
 /// Guests are loaded here or above: 1 MiB, past the PC's video memory and ROMs.
 const HIGH_MEMORY_START: u64 = 0x10_0000;
-/// The most memory that a guest can have: it must end below [`MMIO_START`].
-const MEMORY_MAX: u64 = 3 << 30;
-const _: () = assert!(MEMORY_MAX <= MMIO_START);
 const PAGE_SIZE: u64 = 0x1000;
 
 /// What is loaded, as the bytes of the files.
@@ -144,10 +141,10 @@ fn memory_end(memory: &GuestMemoryMmap<()>) -> Result<u64, BootError> {
             regions: memory.num_regions(),
         });
     }
-    if bytes > MEMORY_MAX {
+    if bytes > MAX_MEMORY_BYTES {
         return Err(BootError::MemoryTooLarge {
             bytes,
-            limit: MEMORY_MAX,
+            limit: MAX_MEMORY_BYTES,
         });
     }
     if bytes <= HIGH_MEMORY_START {

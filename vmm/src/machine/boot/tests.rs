@@ -431,7 +431,7 @@ fn errors_tell_what_to_do() {
             why: "why".into(),
         },
     ] {
-        assert!(error.to_string().contains("--engine soft"), "{error}");
+        assert!(error.to_string().contains("not stripped"), "{error}");
     }
 }
 
