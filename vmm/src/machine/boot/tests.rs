@@ -423,15 +423,19 @@ fn damaged_segments_are_refused() {
 
 #[test]
 fn errors_tell_what_to_do() {
-    for error in [
-        BootError::NoSections,
-        BootError::AmbiguousSite {
-            address: 0xFFFF_FFFF_8100_0000,
-            symbol: "f+0x1".into(),
-            why: "why".into(),
-        },
+    let ambiguous = BootError::AmbiguousSite {
+        address: 0xFFFF_FFFF_8100_0000,
+        symbol: "f+0x1".into(),
+        why: "why".into(),
+    };
+    for (error, advice) in [
+        (
+            BootError::NoSections,
+            "give a `vmlinux` that was not stripped",
+        ),
+        (ambiguous, "build the kernel without that code"),
     ] {
-        assert!(error.to_string().contains("not stripped"), "{error}");
+        assert!(error.to_string().contains(advice), "{error}");
     }
 }
 
