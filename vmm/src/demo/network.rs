@@ -24,7 +24,10 @@ use std::{
 
 use rustix::{
     process::{geteuid, getpid},
-    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
+    thread::{
+        CpuSet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space, sched_getaffinity,
+        sched_setaffinity, unshare_unsafe,
+    },
 };
 
 use super::DemoError;
@@ -130,20 +133,24 @@ impl Network {
         Ok(network)
     }
 
-    /// Does something on `host`: what it starts there stays there.
+    /// Does something on `host`: what it starts there stays there, on the host's own half of the processors.
     ///
     /// # Errors
     /// If the kernel refuses.
     pub fn on_host<T>(&self, host: Host, act: impl FnOnce() -> T) -> Result<T, DemoError> {
         /// Comes back also from a panic.
-        struct Visit<'a>(&'a Network);
+        struct Visit<'a>(&'a Network, Option<CpuSet>);
         impl Drop for Visit<'_> {
             fn drop(&mut self) {
                 leave_for(&self.0.middle);
+                if let Some(processors) = &self.1 {
+                    // At worst the thread stays on half of them.
+                    let _ = sched_setaffinity(None, processors);
+                }
             }
         }
         let namespace = &self.hosts[usize::from(host.number()) - 1];
-        let _visit = Visit(self);
+        let _visit = Visit(self, take_processors_of(host));
         move_into(namespace)?;
         Ok(act())
     }
@@ -250,6 +257,25 @@ fn make_namespace() -> Result<File, DemoError> {
     // A kernel without IPv6 has no such file, and no need for it.
     let _ = std::fs::write(IPV6_SWITCH, "1");
     own_namespace()
+}
+
+/// Puts the thread on every other processor that it may use: two hosts share none, and the scheduler, which likes to run
+/// whoever is woken where the waker runs, does not put both replicas on one. Returns where the thread was before.
+fn take_processors_of(host: Host) -> Option<CpuSet> {
+    let before = sched_getaffinity(None).ok()?;
+    let usable: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|cpu| before.is_set(*cpu))
+        .collect();
+    if usable.len() < Host::ALL.len() {
+        return None;
+    }
+    let mut own = CpuSet::new();
+    let first = usize::from(host.number()) - 1;
+    for cpu in usable.into_iter().skip(first).step_by(Host::ALL.len()) {
+        own.set(cpu);
+    }
+    sched_setaffinity(None, &own).ok()?;
+    Some(before)
 }
 
 fn own_namespace() -> Result<File, DemoError> {
