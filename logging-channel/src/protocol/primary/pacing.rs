@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// Above this lag the vCPU is slowed (the paper's 3.2: "more than a second").
 pub(super) const LAG_HIGH: Duration = Duration::from_secs(1);
-/// Below this lag it is let go.
-pub(super) const LAG_LOW: Duration = Duration::from_millis(500);
+/// Below this lag the backup has caught up and the vCPU is let go: a failover then takes no longer than this to replay.
+pub(super) const LAG_LOW: Duration = Duration::from_millis(100);
 /// From one change of the share to the next.
 const STEP_INTERVAL: Duration = Duration::from_millis(100);
 const STEP_PERCENT: u8 = 2;
@@ -175,8 +175,9 @@ mod tests {
         assert_eq!(step(&mut throttle, ms(1200)), Some(4));
         assert_eq!(step(&mut throttle, ms(1150)), None, "it shrinks");
         assert_eq!(step(&mut throttle, ms(700)), None, "held in between");
-        assert_eq!(step(&mut throttle, ms(300)), Some(2));
-        assert_eq!(step(&mut throttle, ms(100)), Some(0));
+        assert_eq!(step(&mut throttle, ms(100)), None, "not caught up yet");
+        assert_eq!(step(&mut throttle, ms(99)), Some(2));
+        assert_eq!(step(&mut throttle, ms(20)), Some(0));
         assert_eq!(step(&mut throttle, ms(0)), None);
         for _ in 0..1000 {
             step(&mut throttle, ms(9000));
