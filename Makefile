@@ -34,7 +34,7 @@ test: toolchain packages images ## Format, lints and all tests
 
 build: toolchain packages ## The release binary, target/release/lockstep
 	@cargo build $(CARGO_FLAGS) --release --package vmm --bin lockstep
-	@echo '$(CURDIR)/$(lockstep)'
+	@echo '$(CURDIR)/$(lockstep)' >&2
 
 images: toolchain packages ## The guest images; prints where they lie
 	@scripts/images.sh

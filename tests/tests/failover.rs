@@ -128,6 +128,36 @@ story!(
 );
 
 story!(
+    /// The same for a primary that has lost its backup: it says what it waits for, and lets nothing out.
+    without_the_arbiter_a_primary_that_lost_its_backup_waits_too,
+    bare(ArbiterKind::Tcp, CALM),
+    |scene| {
+        let mut client = scene.begin().await?;
+        ask(&mut client, 50).await?;
+        scene.rig.kill(Member::Arbiter)?;
+        scene.rig.wait_for_end(Member::Arbiter, PATIENCE).await?;
+        scene.rig.kill(Member::Backup)?;
+        let waits = |event: &Event| matches!(event, Event::WaitingForArbiter);
+        scene
+            .expect(Member::Primary, "that it waits for the arbiter", waits)
+            .await?;
+        let sent_before = scene.frames_sent(Host::Primary)?;
+        client.fill_window()?;
+        let live = |event: &Event| matches!(event, Event::Live { .. });
+        assert!(
+            !scene.has(Member::Primary, live)?,
+            "live without an arbiter"
+        );
+        let sent = scene.frames_sent(Host::Primary)?;
+        assert_eq!(sent, sent_before, "frames left without a claim");
+        scene.rig.start_arbiter().await?;
+        scene.expect_live(Member::Primary).await?;
+        client.next_answer().await?;
+        ask(&mut client, 50).await?;
+    }
+);
+
+story!(
     /// The stopped primary wakes up with acknowledgements in its socket and outputs in its gate, and must emit nothing.
     a_primary_that_was_stopped_finds_that_it_lost,
     bare(ArbiterKind::Tcp, NERVOUS),
