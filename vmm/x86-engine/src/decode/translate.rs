@@ -1,0 +1,204 @@
+//! One instruction from iced-x86's form to [`Op`].
+
+use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register as Name};
+
+use super::op::{Op, Place};
+use crate::{
+    cpu::{CodeSize, Register, SegmentName},
+    isa,
+};
+
+/// No instruction is longer, bytes (SDM 2A 2.3.11).
+pub(crate) const LONGEST: usize = 15;
+
+/// What decoding some bytes gave.
+pub(crate) enum Decoded {
+    /// An instruction.
+    Op(Op, Place),
+    /// The bytes end before the instruction does.
+    Incomplete,
+}
+
+/// Decodes the instruction at the beginning of `bytes`, which lies `offset` bytes after the beginning of its block at `block`.
+pub(crate) fn decode(bytes: &[u8], block: u64, offset: u16, code: CodeSize) -> Decoded {
+    let bits = match code {
+        CodeSize::Bits16 => 16,
+        CodeSize::Bits32 => 32,
+        CodeSize::Bits64 => 64,
+    };
+    let rip = block.wrapping_add(u64::from(offset));
+    let bytes = &bytes[..bytes.len().min(LONGEST)];
+    let mut decoder = Decoder::with_ip(bits, bytes, rip, DecoderOptions::NONE);
+    let instruction = decoder.decode();
+    let mut op = Op {
+        run: isa::undefined,
+        immediate: 0,
+        displacement: 0,
+        base: Register::Zero,
+        index: Register::Zero,
+        scale: 0,
+        segment: SegmentName::Ds,
+        r1: Register::Zero,
+        r2: Register::Zero,
+        high: 0,
+        address_bits: bits as u8,
+        narrow: code != CodeSize::Bits64,
+        length: instruction.len() as u8,
+        offset,
+        extra: 0,
+    };
+    if instruction.is_invalid() {
+        if decoder.last_error() == DecoderError::NoMoreBytes {
+            if bytes.len() < LONGEST {
+                return Decoded::Incomplete;
+            }
+            op.run = isa::too_long;
+        }
+        return Decoded::Op(op, Place::Last);
+    }
+    set_operands(&mut op, &instruction, block, code);
+    let selected = isa::select(&instruction, &mut op, code);
+    op.run = selected.run;
+    Decoded::Op(op, selected.place)
+}
+
+fn set_operands(op: &mut Op, instruction: &Instruction, block: u64, code: CodeSize) {
+    let mut registers = 0;
+    for index in 0..instruction.op_count() {
+        match instruction.op_kind(index) {
+            OpKind::Register => {
+                let name = instruction.op_register(index);
+                let (register, high) = (numbered(name), u8::from(is_high_byte(name)));
+                match registers {
+                    0 => {
+                        op.r1 = register;
+                        op.high |= high;
+                    }
+                    1 => {
+                        op.r2 = register;
+                        op.high |= high << 1;
+                    }
+                    // No instruction of ours has three register operands, except with a fixed XMM0.
+                    _ => {}
+                }
+                registers += 1;
+            }
+            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
+                op.immediate = instruction.near_branch_target().wrapping_sub(block);
+            }
+            OpKind::Memory => set_memory(op, instruction, block, code),
+            kind if is_string(kind) => set_string(op, instruction, kind, code),
+            OpKind::FarBranch16 | OpKind::FarBranch32 => {
+                op.immediate = if instruction.op_kind(index) == OpKind::FarBranch16 {
+                    u64::from(instruction.far_branch16())
+                } else {
+                    u64::from(instruction.far_branch32())
+                };
+                op.extra = instruction.far_branch_selector();
+            }
+            OpKind::Immediate8_2nd => op.extra = u16::from(instruction.immediate8_2nd()),
+            _ => op.immediate = instruction.immediate(index),
+        }
+    }
+}
+
+fn set_memory(op: &mut Op, instruction: &Instruction, block: u64, code: CodeSize) {
+    let base = instruction.memory_base();
+    op.displacement = instruction.memory_displacement64() as i64;
+    op.scale = instruction.memory_index_scale().trailing_zeros() as u8;
+    op.index = addressing(instruction.memory_index());
+    op.address_bits = match base {
+        Name::RIP | Name::EIP => {
+            op.base = Register::Block;
+            op.displacement = op.displacement.wrapping_sub(block as i64);
+            if base == Name::RIP { 64 } else { 32 }
+        }
+        _ => {
+            op.base = addressing(base);
+            address_bits(instruction)
+        }
+    };
+    op.segment = segment(instruction.memory_segment());
+    op.narrow = code != CodeSize::Bits64 || op.address_bits != 64;
+    // 64-bit addresses have no high part of the displacement to lose; narrower ones are cut where they are used.
+}
+
+/// Without a register to tell, the displacement's size does.
+fn address_bits(instruction: &Instruction) -> u8 {
+    let register = match (instruction.memory_base(), instruction.memory_index()) {
+        (Name::None, index) => index,
+        (base, _) => base,
+    };
+    match (register, instruction.memory_displ_size()) {
+        (Name::None, 8) => 64,
+        (Name::None, 4) => 32,
+        (Name::None, _) => 16,
+        (register, _) => (register.size() * 8) as u8,
+    }
+}
+
+fn is_string(kind: OpKind) -> bool {
+    matches!(
+        kind,
+        OpKind::MemorySegSI
+            | OpKind::MemorySegESI
+            | OpKind::MemorySegRSI
+            | OpKind::MemorySegDI
+            | OpKind::MemorySegEDI
+            | OpKind::MemorySegRDI
+            | OpKind::MemoryESDI
+            | OpKind::MemoryESEDI
+            | OpKind::MemoryESRDI
+    )
+}
+
+fn set_string(op: &mut Op, instruction: &Instruction, kind: OpKind, code: CodeSize) {
+    op.address_bits = match kind {
+        OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => 16,
+        OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => 32,
+        _ => 64,
+    };
+    let is_source = !matches!(
+        kind,
+        OpKind::MemoryESDI | OpKind::MemoryESEDI | OpKind::MemoryESRDI
+    );
+    if is_source {
+        op.segment = segment(instruction.memory_segment());
+    }
+    op.narrow = code != CodeSize::Bits64 || op.address_bits != 64;
+}
+
+fn addressing(name: Name) -> Register {
+    if name == Name::None {
+        Register::Zero
+    } else {
+        numbered(name)
+    }
+}
+
+/// The register with the operand's number.
+fn numbered(name: Name) -> Register {
+    let number = name.number();
+    let number = if is_high_byte(name) {
+        number - 4
+    } else {
+        number
+    };
+    Register::numbered(number & 15)
+}
+
+fn is_high_byte(name: Name) -> bool {
+    matches!(name, Name::AH | Name::CH | Name::DH | Name::BH)
+}
+
+/// A segment register by iced-x86's name.
+pub(crate) fn segment(name: Name) -> SegmentName {
+    match name {
+        Name::ES => SegmentName::Es,
+        Name::CS => SegmentName::Cs,
+        Name::SS => SegmentName::Ss,
+        Name::FS => SegmentName::Fs,
+        Name::GS => SegmentName::Gs,
+        _ => SegmentName::Ds,
+    }
+}

@@ -1,0 +1,16 @@
+//! The integer instructions.
+use iced_x86::Instruction;
+
+use crate::{
+    cpu::CodeSize,
+    decode::op::{Op, Selected},
+};
+
+/// Finds the handler for an instruction of this family.
+pub(crate) fn select(
+    _instruction: &Instruction,
+    _op: &mut Op,
+    _code: CodeSize,
+) -> Option<Selected> {
+    None
+}

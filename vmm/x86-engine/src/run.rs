@@ -1,0 +1,532 @@
+//! The loop: find a block, execute it, count.
+//!
+//! ```text
+//!  run(goal) ─► budget left? ─► special case (trap pending, shadow, TF, breakpoint)? ─► one instruction
+//!      ▲             │                                                └─ no ──► block ─► ops, up to the budget
+//!      │             ▼                                                                   │
+//!      └──────── Stop::Reached                  Ok │ Exception: deliver │ Exit: Stop::Exit ◄┘
+//! ```
+//!
+//! What always holds between two turns: `since_exit` is the exact number of instructions that retired since the last exit
+//! (iterations of repeated string instructions and delivered exceptions count one each, so that every turn moves the clock), and
+//! the state is that of an instruction boundary.
+
+use crate::{
+    cpu::{Core, Halt, Register},
+    decode::{
+        cache::{Block, BlockCache, LIMIT_BLOCK, RecentBlock},
+        op::{Op, Place},
+        translate::{Decoded, LONGEST, decode},
+    },
+    exception::Exception,
+    exit::{Answer, Completion, Exit, Goal, Reply, Stop},
+    flags,
+    memory::{
+        Access,
+        ram::{HAS_CODE, PAGE_BYTES, Ram},
+    },
+};
+
+/// DR6: single step.
+const DEBUG_SINGLE_STEP: u64 = 1 << 14;
+
+/// An x86-64 processor and the memory it runs on.
+pub struct Cpu {
+    pub(crate) core: Core,
+    pub(crate) cache: BlockCache,
+    pub(crate) since_exit: u64,
+    pub(crate) retired: u64,
+    /// The exit that the caller must answer.
+    pub(crate) unanswered: Option<(Exit, Completion)>,
+    /// A further exit of the instruction whose last exit was just answered.
+    pub(crate) next_exit: Option<(Exit, Completion)>,
+}
+
+impl Cpu {
+    /// A processor after power-on, which stays in protected mode: see [`crate::state::State::default`]. Give it a state with
+    /// [`Self::restore`].
+    #[must_use]
+    pub fn new(ram: Ram) -> Self {
+        let cache = BlockCache::new(ram.bytes());
+        let mut cpu = Self {
+            core: Core::new(ram),
+            cache,
+            since_exit: 0,
+            retired: 0,
+            unanswered: None,
+            next_exit: None,
+        };
+        cpu.core.update_mode();
+        cpu
+    }
+
+    /// Instructions since the last exit.
+    #[must_use]
+    pub fn instructions(&self) -> u64 {
+        self.since_exit
+    }
+
+    /// Instructions since the processor was made (or since the restored state's was).
+    #[must_use]
+    pub fn retired(&self) -> u64 {
+        self.retired
+    }
+
+    /// Whether an external interrupt can be injected here.
+    #[must_use]
+    pub fn accepts_interrupts(&self) -> bool {
+        self.unanswered.is_none() && self.next_exit.is_none() && self.core.accepts_interrupts()
+    }
+
+    /// Delivers an external interrupt.
+    ///
+    /// # Panics
+    /// Unless [`Self::accepts_interrupts`].
+    pub fn interrupt(&mut self, vector: u8) {
+        assert!(self.accepts_interrupts(), "no interrupt is accepted here");
+        if self.core.deliver_interrupt(vector).is_err() {
+            self.deliver_pending();
+        }
+        self.apply_invalidations();
+    }
+
+    /// Memory was written by somebody else: `bytes` bytes at a guest-physical address.
+    pub fn memory_written(&mut self, address: u64, bytes: u64) {
+        let end = (address + bytes).min(self.core.ram.bytes());
+        let mut from = address;
+        while from < end {
+            let to = end.min((from & !(PAGE_BYTES - 1)) + PAGE_BYTES);
+            self.core.written_from_outside(from, to - from);
+            from = to;
+        }
+        self.apply_invalidations();
+    }
+
+    /// The memory.
+    #[must_use]
+    pub fn ram(&self) -> &Ram {
+        &self.core.ram
+    }
+
+    /// The memory; [`Self::memory_written`] must be told what was written.
+    pub fn ram_mut(&mut self) -> &mut Ram {
+        &mut self.core.ram
+    }
+
+    /// Runs to `goal`.
+    ///
+    /// # Panics
+    /// If the last exit was not answered.
+    pub fn run(&mut self, goal: Goal) -> Stop {
+        assert!(self.unanswered.is_none(), "the last exit was not answered");
+        if let Some(next) = self.next_exit.take() {
+            return self.stop_with(next);
+        }
+        let (limit, wants_interrupt) = match goal {
+            Goal::Exit => (u64::MAX, false),
+            Goal::Instructions(limit) => (limit, false),
+            Goal::Interruptible { limit } => (limit, true),
+        };
+        while self.since_exit < limit {
+            if wants_interrupt && self.core.accepts_interrupts() {
+                break;
+            }
+            if let Some(exit) = self.turn(limit - self.since_exit) {
+                return self.stop_with(exit);
+            }
+        }
+        Stop::Reached
+    }
+
+    fn stop_with(&mut self, (exit, completion): (Exit, Completion)) -> Stop {
+        self.unanswered = Some((exit, completion));
+        self.since_exit = 0;
+        Stop::Exit(exit)
+    }
+
+    /// Answers the last exit.
+    ///
+    /// # Panics
+    /// If there is none, or the reply is not of its kind.
+    pub fn reply(&mut self, reply: Reply) {
+        let (exit, completion) = self.unanswered.take().expect("an exit to be answered");
+        match (completion, reply) {
+            (Completion::Retired, Reply::None) => {}
+            (Completion::Accumulator, Reply::Port(value)) => {
+                let Exit::PortRead { width, .. } = exit else {
+                    unreachable!("only port reads go to the accumulator");
+                };
+                match width {
+                    1 => self.core.put(Register::Rax, value as u8),
+                    2 => self.core.put(Register::Rax, value as u16),
+                    _ => self.core.put(Register::Rax, value),
+                }
+            }
+            (Completion::TimeStamp, Reply::Tsc { value }) => {
+                self.core.put(Register::Rax, value as u32);
+                self.core.put(Register::Rdx, (value >> 32) as u32);
+                if let Exit::TscRead { with_aux: true } = exit {
+                    let aux = self.core.msrs.tsc_aux as u32;
+                    self.core.put(Register::Rcx, aux);
+                }
+            }
+            (Completion::Again, Reply::Mmio(data)) => self.again(Answer::Read(data)),
+            (Completion::Again, Reply::Port(value)) => {
+                self.again(Answer::Read(u64::from(value).to_le_bytes()));
+            }
+            (Completion::Again, Reply::None) => self.again(Answer::Written),
+            (completion, reply) => panic!("{reply:?} does not answer {exit:?} ({completion:?})"),
+        }
+    }
+
+    /// Executes the current instruction again, now that one more of its accesses is answered. It retires with the exit.
+    fn again(&mut self, answer: Answer) {
+        self.core.answers.push(answer);
+        self.core.answers_used = 0;
+        self.next_exit = self.single();
+        if self.next_exit.is_none() {
+            self.core.answers.clear();
+        }
+        self.since_exit = 0;
+    }
+
+    /// Once around the figure. `budget` is at least 1.
+    #[inline]
+    fn turn(&mut self, budget: u64) -> Option<(Exit, Completion)> {
+        if self.core.is_special() {
+            return self.special_turn();
+        }
+        let block = match self.block() {
+            Ok(block) => block,
+            Err(_) => return self.deliver_pending(),
+        };
+        self.core.budget = budget;
+        self.execute(block, budget)
+    }
+
+    /// One instruction with a trap flag, a shadow, a breakpoint or RF around it, or the delivery of a pending trap.
+    #[cold]
+    fn special_turn(&mut self) -> Option<(Exit, Completion)> {
+        if self.core.pending_debug != 0 && !self.core.shadow {
+            let status = std::mem::take(&mut self.core.pending_debug);
+            self.core.pending = Some(Exception::debug(status));
+            return self.deliver_pending();
+        }
+        if self.core.flags.system(flags::RF) == 0 {
+            let hit = self.core.matching_breakpoints();
+            if hit != 0 {
+                self.core.pending = Some(Exception::debug(hit));
+                return self.deliver_pending();
+            }
+        }
+        // A fault would set it again, in the RFLAGS that are pushed.
+        self.core.flags.set_system(flags::RF, false);
+        let shadowed = self.core.shadow;
+        let exit = self.single();
+        if shadowed {
+            self.core.shadow = false;
+        }
+        exit
+    }
+
+    /// Executes one instruction, or an iteration of one, and its trap if TF is set.
+    fn single(&mut self) -> Option<(Exit, Completion)> {
+        let traced = self.core.flags.system(flags::TF) != 0;
+        let block = match self.block() {
+            Ok(block) => block,
+            Err(_) => return self.deliver_pending(),
+        };
+        self.core.budget = 1;
+        let exit = self.execute(block, 1);
+        if traced && self.core.completed {
+            self.core.pending_debug |= DEBUG_SINGLE_STEP;
+        }
+        exit
+    }
+
+    /// Executes a block, or as much of it as the budget allows.
+    #[inline]
+    fn execute(&mut self, block: RecentBlock, budget: u64) -> Option<(Exit, Completion)> {
+        let core = &mut self.core;
+        let count = usize::from(block.count);
+        let first = block.first as usize;
+        let ops = &self.cache.ops[first..first + count];
+        let start = core.rip;
+        core.general[Register::Block as usize] = start;
+        core.rip = core.advanced(start, u64::from(block.bytes));
+        core.block_end = if budget < count as u64 {
+            budget as usize
+        } else {
+            count
+        };
+        let mut done = 0;
+        let halt = loop {
+            let op = &ops[done];
+            if let Err(halt) = (op.run)(core, op) {
+                break Some(halt);
+            }
+            done += 1;
+            if done >= core.block_end {
+                break None;
+            }
+        };
+        if halt.is_none() && core.iterations == 0 && core.stale_code.is_empty() {
+            if done < count {
+                core.rip = core.advanced(start, u64::from(ops[done].offset));
+            }
+            core.completed = true;
+            self.since_exit += done as u64;
+            self.retired += done as u64;
+            return None;
+        }
+        self.finish(block, start, done, halt)
+    }
+
+    /// What follows a block that did not simply run through.
+    #[cold]
+    #[inline(never)]
+    fn finish(
+        &mut self,
+        block: RecentBlock,
+        start: u64,
+        done: usize,
+        halt: Option<Halt>,
+    ) -> Option<(Exit, Completion)> {
+        let core = &mut self.core;
+        let first = block.first as usize;
+        let ops = &self.cache.ops[first..first + usize::from(block.count)];
+        let mut retired = done as u64;
+        let iterations = std::mem::take(&mut core.iterations);
+        core.completed = halt.is_none();
+        let mut exit = None;
+        match halt {
+            None => {
+                if let Some(op) = ops.get(done) {
+                    core.rip = core.advanced(start, u64::from(op.offset));
+                }
+                // The instruction's own count is in `done` already.
+                retired += iterations.saturating_sub(1);
+            }
+            Some(Halt::Repeat) => {
+                core.rip = core.advanced(start, u64::from(ops[done].offset));
+                retired += iterations;
+                core.completed = true;
+            }
+            Some(Halt::Exception) => {
+                core.rip = core.advanced(start, u64::from(ops[done].offset));
+                retired += iterations;
+            }
+            Some(Halt::Exit) => {
+                exit = core.exit.take();
+                let (_, completion) = exit.expect("a handler that halts for an exit makes one");
+                if completion == Completion::Again {
+                    core.rip = core.advanced(start, u64::from(ops[done].offset));
+                    retired += iterations;
+                } else {
+                    core.completed = true;
+                    retired += 1;
+                }
+            }
+        }
+        self.since_exit += retired;
+        self.retired += retired;
+        self.apply_invalidations();
+        if halt == Some(Halt::Exception) {
+            return self.deliver_pending();
+        }
+        exit
+    }
+
+    /// Delivers the pending exception; an exception on the way makes it a double fault, and one on that way a shutdown.
+    #[cold]
+    #[inline(never)]
+    fn deliver_pending(&mut self) -> Option<(Exit, Completion)> {
+        let core = &mut self.core;
+        core.answers.clear();
+        core.answers_used = 0;
+        let mut exception = core.pending.take().expect("an exception is pending");
+        self.since_exit += 1;
+        self.retired += 1;
+        while core.deliver_exception(exception).is_err() {
+            // A device where a descriptor table should be: nothing sensible follows.
+            let Some(second) = core.pending.take() else {
+                return Some((Exit::Shutdown, Completion::Retired));
+            };
+            match crate::isa::system::interrupt::combine(exception, second) {
+                Some(combined) => exception = combined,
+                None => return Some((Exit::Shutdown, Completion::Retired)),
+            }
+        }
+        self.apply_invalidations();
+        None
+    }
+
+    /// Drops decoded code that was overwritten.
+    fn apply_invalidations(&mut self) {
+        while let Some(page) = self.core.stale_code.pop() {
+            self.cache.drop_page(page, &mut self.core.ram);
+        }
+    }
+
+    /// The block at RIP.
+    #[inline(always)]
+    fn block(&mut self) -> Result<RecentBlock, Halt> {
+        let (rip, key) = (self.core.rip, self.core.block_key());
+        match self.cache.recent(rip, key) {
+            Some(block) => Ok(block),
+            None => self.find_block(rip),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_block(&mut self, rip: u64) -> Result<RecentBlock, Halt> {
+        let core = &mut self.core;
+        let physical = core.fetch_address(rip)?;
+        let mut block = self.cache.find(physical, core.code_size);
+        if let Some(Block {
+            second_page: Some(second),
+            ..
+        }) = block
+        {
+            let next_page = core.advanced(rip, PAGE_BYTES - rip % PAGE_BYTES);
+            if core.fetch_address(next_page)? & !(PAGE_BYTES - 1) != second {
+                block = None;
+            }
+        }
+        let block = match block {
+            Some(block) => block,
+            None => self.decode_block(rip, physical)?,
+        };
+        // Only now: decoding may have moved the epoch.
+        let key = self.core.block_key();
+        Ok(self.cache.remember(rip, key, block))
+    }
+
+    fn decode_block(&mut self, rip: u64, physical: u64) -> Result<Block, Halt> {
+        if self.cache.is_full() {
+            self.cache.clear(&mut self.core.ram);
+            self.core.epoch += 1;
+        }
+        let code = self.core.code_size;
+        let mut page = [0; PAGE_BYTES as usize];
+        let within = (physical % PAGE_BYTES) as usize;
+        let rest = &mut page[within..];
+        self.core.ram.read(physical, rest);
+        let mut ops: Vec<Op> = Vec::with_capacity(LIMIT_BLOCK);
+        let mut offset = 0_usize;
+        while ops.len() < LIMIT_BLOCK && offset < rest.len() {
+            let Decoded::Op(op, place) = decode(&rest[offset..], rip, offset as u16, code) else {
+                break;
+            };
+            if place == Place::Alone && !ops.is_empty() {
+                break;
+            }
+            offset += usize::from(op.length);
+            ops.push(op);
+            if place != Place::Anywhere {
+                break;
+            }
+        }
+        if ops.is_empty() {
+            return self.decode_crossing(rip, physical);
+        }
+        self.note_code(physical, offset as u64);
+        Ok(self.cache.insert(physical, &ops, offset as u16, code, None))
+    }
+
+    /// The one instruction of a block that crosses into the next page.
+    fn decode_crossing(&mut self, rip: u64, physical: u64) -> Result<Block, Halt> {
+        let code = self.core.code_size;
+        let here = (PAGE_BYTES - physical % PAGE_BYTES) as usize;
+        let next = self.core.advanced(rip, here as u64);
+        let second = self.core.fetch_address(next)?;
+        let mut bytes = [0; LONGEST];
+        self.core.ram.read(physical, &mut bytes[..here]);
+        self.core.ram.read(second, &mut bytes[here..]);
+        let Decoded::Op(op, _) = decode(&bytes, rip, 0, code) else {
+            unreachable!("the longest instruction is no longer than what was given");
+        };
+        self.note_code(physical, here as u64);
+        self.note_code(second, (usize::from(op.length) - here) as u64);
+        Ok(self
+            .cache
+            .insert(physical, &[op], u16::from(op.length), code, Some(second)))
+    }
+
+    /// From now on, stores to these bytes are noticed.
+    fn note_code(&mut self, physical: u64, bytes: u64) {
+        let core = &mut self.core;
+        core.ram.note_code(physical, bytes);
+        if core.ram.mark(physical, HAS_CODE) {
+            core.tlb.forbid_writes_to(physical & !(PAGE_BYTES - 1));
+        }
+    }
+}
+
+impl Core {
+    /// `rip` moved on, within the code segment's width.
+    #[inline(always)]
+    pub(crate) fn advanced(&self, rip: u64, bytes: u64) -> u64 {
+        let next = rip.wrapping_add(bytes);
+        if self.is_64_bit() {
+            next
+        } else {
+            next & 0xFFFF_FFFF
+        }
+    }
+
+    /// Code segments have bases outside of 64-bit mode.
+    pub(crate) fn linear_rip(&self, rip: u64) -> u64 {
+        if self.is_64_bit() {
+            rip
+        } else {
+            rip.wrapping_add(self.segment(crate::cpu::SegmentName::Cs).base) & 0xFFFF_FFFF
+        }
+    }
+
+    /// What a remembered block depends on besides its address.
+    #[inline(always)]
+    pub(crate) fn block_key(&self) -> u64 {
+        self.epoch << 4 | u64::from(self.cpl == 3) << 2 | self.code_size as u64
+    }
+
+    /// The physical address that the instruction at offset `rip` is fetched from.
+    fn fetch_address(&mut self, rip: u64) -> Result<u64, Halt> {
+        if !self.is_64_bit() && rip > u64::from(self.segment(crate::cpu::SegmentName::Cs).limit) {
+            return Err(self.general_protection());
+        }
+        let linear = self.linear_rip(rip);
+        if let Some(page) = self.tlb.fetchable(linear) {
+            return Ok(page | linear % PAGE_BYTES);
+        }
+        let physical = self.page_of(linear, crate::cpu::SegmentName::Cs, Access::Fetch)?;
+        if !self.ram.has_page(physical) {
+            // Code in a device: no machine of ours has any.
+            return Err(self.invalid_opcode());
+        }
+        Ok(physical)
+    }
+
+    /// Whether the next instruction is not to be executed in a block.
+    #[inline(always)]
+    fn is_special(&self) -> bool {
+        self.shadow
+            || self.pending_debug != 0
+            || self.flags.system(flags::TF | flags::RF) != 0
+            || self.breakpoints_armed
+    }
+
+    /// Instruction breakpoints at RIP: the bits for DR6.
+    fn matching_breakpoints(&self) -> u64 {
+        if !self.breakpoints_armed {
+            return 0;
+        }
+        let linear = self.linear_rip(self.rip);
+        let dr7 = self.debug[7];
+        (0..4)
+            .filter(|index| dr7 >> (index * 2) & 3 != 0 && dr7 >> (16 + index * 4) & 3 == 0)
+            .filter(|index| self.debug[*index as usize] == linear)
+            .fold(0, |hit, index| hit | 1 << index)
+    }
+}
