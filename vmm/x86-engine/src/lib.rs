@@ -33,6 +33,8 @@ mod memory;
 pub mod model;
 pub mod run;
 pub mod state;
+#[cfg(test)]
+mod test_support;
 
 pub use cpu::{DescriptorTable, Msrs, Segment, X87};
 pub use exit::{Exit, Goal, Reply, Stop};

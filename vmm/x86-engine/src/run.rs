@@ -530,3 +530,7 @@ impl Core {
             .fold(0, |hit, index| hit | 1 << index)
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

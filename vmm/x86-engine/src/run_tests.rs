@@ -1,0 +1,89 @@
+use iced_x86::code_asm::*;
+
+use crate::{
+    exit::{Goal, Stop},
+    test_support::{CODE, DATA, STACK, assemble, long_mode_cpu},
+};
+
+#[test]
+fn a_loop_counts_every_instruction_and_can_be_stopped_anywhere() {
+    let code = assemble(|a| {
+        let mut again = a.create_label();
+        a.mov(rcx, 1000_u64)?;
+        a.xor(eax, eax)?;
+        a.set_label(&mut again)?;
+        a.add(rax, rcx)?;
+        a.mov(qword_ptr(DATA as i32), rax)?;
+        a.dec(rcx)?;
+        a.jne(again)?;
+        a.nop()
+    });
+    let mut whole = long_mode_cpu(&code);
+    assert_eq!(whole.run(Goal::Instructions(4002)), Stop::Reached);
+    let end = whole.save();
+    assert_eq!(end.general[0], 500_500);
+    assert_eq!(end.general[1], 0);
+    let mut sum = [0; 8];
+    whole.ram().read(DATA, &mut sum);
+    assert_eq!(u64::from_le_bytes(sum), 500_500);
+
+    let mut stepped = long_mode_cpu(&code);
+    for count in 1..=4002 {
+        assert_eq!(stepped.run(Goal::Instructions(count)), Stop::Reached);
+        assert_eq!(stepped.instructions(), count);
+        if count % 97 == 0 {
+            let state = stepped.save();
+            stepped.restore(&state).expect("this version's state");
+        }
+    }
+    assert_eq!(stepped.save(), end);
+}
+
+#[test]
+fn calls_and_returns_balance_and_addresses_are_relative_to_the_instruction() {
+    let code = assemble(|a| {
+        let mut function = a.create_label();
+        let mut table = a.create_label();
+        a.call(function)?;
+        a.lea(rdx, qword_ptr(table))?;
+        a.mov(rbx, qword_ptr(table))?;
+        a.push(rbx)?;
+        a.pop(rsi)?;
+        let mut end = a.create_label();
+        a.jmp(end)?;
+        a.set_label(&mut function)?;
+        a.mov(eax, -1_i32)?;
+        a.movsx(rcx, ax)?;
+        a.movzx(edi, al)?;
+        a.ret()?;
+        a.set_label(&mut table)?;
+        a.dq(&[0x1122_3344_5566_7788])?;
+        a.set_label(&mut end)?;
+        a.mov(ah, bl)?;
+        a.add(ah, al)
+    });
+    let mut cpu = long_mode_cpu(&code);
+    assert_eq!(cpu.run(Goal::Instructions(12)), Stop::Reached);
+    let state = cpu.save();
+    assert_eq!(state.general[3], 0x1122_3344_5566_7788);
+    assert_eq!(state.general[6], state.general[3]);
+    assert_eq!(state.general[1], u64::MAX);
+    assert_eq!(state.general[7], 0xFF);
+    assert_eq!(state.general[4], STACK);
+    assert_eq!(state.general[0], 0xFFFF_87FF);
+    assert_eq!(state.rip, CODE + code.len() as u64);
+}
+
+#[test]
+fn a_store_into_the_block_that_executes_it_takes_effect_at_once() {
+    // mov byte [next + 1], 7; mov eax, 1 (its immediate is patched).
+    let code = assemble(|a| {
+        let patched = CODE + 8 + 1;
+        a.mov(byte_ptr(patched as i32), 7)?;
+        a.mov(eax, 1)
+    });
+    assert_eq!(code.len(), 8 + 5);
+    let mut cpu = long_mode_cpu(&code);
+    cpu.run(Goal::Instructions(2));
+    assert_eq!(cpu.save().general[0], 7);
+}
