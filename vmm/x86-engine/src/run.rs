@@ -14,13 +14,14 @@
 use crate::{
     cpu::{Core, Halt, Register},
     decode::{
-        cache::{Block, BlockCache, LIMIT_BLOCK, RecentBlock},
+        cache::{Block, BlockCache, LIMIT_BLOCK, Run},
         op::{Op, Place},
         translate::{Decoded, LONGEST, decode},
     },
     exception::Exception,
     exit::{Answer, Completion, Exit, Goal, Reply, Stop},
     flags,
+    isa::system::interrupt::combine,
     memory::{
         Access,
         ram::{HAS_CODE, PAGE_BYTES, Ram},
@@ -29,6 +30,15 @@ use crate::{
 
 /// DR6: single step.
 const DEBUG_SINGLE_STEP: u64 = 1 << 14;
+
+/// What a turn of the loop came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// The clock moved on.
+    Done,
+    /// There is an exit in [`Core::exit`].
+    Exited,
+}
 
 /// An x86-64 processor and the memory it runs on.
 pub struct Cpu {
@@ -120,7 +130,8 @@ impl Cpu {
     pub fn run(&mut self, goal: Goal) -> Stop {
         assert!(self.unanswered.is_none(), "the last exit was not answered");
         if let Some(next) = self.next_exit.take() {
-            return self.stop_with(next);
+            self.core.exit = Some(next);
+            return self.stop();
         }
         let (limit, wants_interrupt) = match goal {
             Goal::Exit => (u64::MAX, false),
@@ -128,19 +139,21 @@ impl Cpu {
             Goal::Interruptible { limit } => (limit, true),
         };
         while self.since_exit < limit {
+            let budget = limit - self.since_exit;
             if wants_interrupt && self.core.accepts_interrupts() {
                 break;
             }
-            if let Some(exit) = self.turn(limit - self.since_exit) {
-                return self.stop_with(exit);
+            if self.turn(budget) == Turn::Exited {
+                return self.stop();
             }
         }
         Stop::Reached
     }
 
-    fn stop_with(&mut self, (exit, completion): (Exit, Completion)) -> Stop {
-        self.unanswered = Some((exit, completion));
+    fn stop(&mut self) -> Stop {
+        self.unanswered = self.core.exit.take();
         self.since_exit = 0;
+        let (exit, _) = self.unanswered.expect("whoever exits makes an exit");
         Stop::Exit(exit)
     }
 
@@ -183,7 +196,8 @@ impl Cpu {
     fn again(&mut self, answer: Answer) {
         self.core.answers.push(answer);
         self.core.answers_used = 0;
-        self.next_exit = self.single();
+        self.single();
+        self.next_exit = self.core.exit.take();
         if self.next_exit.is_none() {
             self.core.answers.clear();
         }
@@ -192,7 +206,7 @@ impl Cpu {
 
     /// Once around the figure. `budget` is at least 1.
     #[inline]
-    fn turn(&mut self, budget: u64) -> Option<(Exit, Completion)> {
+    fn turn(&mut self, budget: u64) -> Turn {
         if self.core.is_special() {
             return self.special_turn();
         }
@@ -206,7 +220,7 @@ impl Cpu {
 
     /// One instruction with a trap flag, a shadow, a breakpoint or RF around it, or the delivery of a pending trap.
     #[cold]
-    fn special_turn(&mut self) -> Option<(Exit, Completion)> {
+    fn special_turn(&mut self) -> Turn {
         if self.core.pending_debug != 0 && !self.core.shadow {
             let status = std::mem::take(&mut self.core.pending_debug);
             self.core.pending = Some(Exception::debug(status));
@@ -222,31 +236,31 @@ impl Cpu {
         // A fault would set it again, in the RFLAGS that are pushed.
         self.core.flags.set_system(flags::RF, false);
         let shadowed = self.core.shadow;
-        let exit = self.single();
+        let turn = self.single();
         if shadowed {
             self.core.shadow = false;
         }
-        exit
+        turn
     }
 
     /// Executes one instruction, or an iteration of one, and its trap if TF is set.
-    fn single(&mut self) -> Option<(Exit, Completion)> {
+    fn single(&mut self) -> Turn {
         let traced = self.core.flags.system(flags::TF) != 0;
         let block = match self.block() {
             Ok(block) => block,
             Err(_) => return self.deliver_pending(),
         };
         self.core.budget = 1;
-        let exit = self.execute(block, 1);
+        let turn = self.execute(block, 1);
         if traced && self.core.completed {
             self.core.pending_debug |= DEBUG_SINGLE_STEP;
         }
-        exit
+        turn
     }
 
     /// Executes a block, or as much of it as the budget allows.
     #[inline]
-    fn execute(&mut self, block: RecentBlock, budget: u64) -> Option<(Exit, Completion)> {
+    fn execute(&mut self, block: Run, budget: u64) -> Turn {
         let core = &mut self.core;
         let count = usize::from(block.count);
         let first = block.first as usize;
@@ -277,7 +291,7 @@ impl Cpu {
             core.completed = true;
             self.since_exit += done as u64;
             self.retired += done as u64;
-            return None;
+            return Turn::Done;
         }
         self.finish(block, start, done, halt)
     }
@@ -285,20 +299,13 @@ impl Cpu {
     /// What follows a block that did not simply run through.
     #[cold]
     #[inline(never)]
-    fn finish(
-        &mut self,
-        block: RecentBlock,
-        start: u64,
-        done: usize,
-        halt: Option<Halt>,
-    ) -> Option<(Exit, Completion)> {
+    fn finish(&mut self, block: Run, start: u64, done: usize, halt: Option<Halt>) -> Turn {
         let core = &mut self.core;
         let first = block.first as usize;
         let ops = &self.cache.ops[first..first + usize::from(block.count)];
         let mut retired = done as u64;
         let iterations = std::mem::take(&mut core.iterations);
         core.completed = halt.is_none();
-        let mut exit = None;
         match halt {
             None => {
                 if let Some(op) = ops.get(done) {
@@ -317,8 +324,9 @@ impl Cpu {
                 retired += iterations;
             }
             Some(Halt::Exit) => {
-                exit = core.exit.take();
-                let (_, completion) = exit.expect("a handler that halts for an exit makes one");
+                let (_, completion) = core
+                    .exit
+                    .expect("a handler that halts for an exit makes one");
                 if completion == Completion::Again {
                     core.rip = core.advanced(start, u64::from(ops[done].offset));
                     retired += iterations;
@@ -331,16 +339,17 @@ impl Cpu {
         self.since_exit += retired;
         self.retired += retired;
         self.apply_invalidations();
-        if halt == Some(Halt::Exception) {
-            return self.deliver_pending();
+        match halt {
+            Some(Halt::Exception) => self.deliver_pending(),
+            Some(Halt::Exit) => Turn::Exited,
+            None | Some(Halt::Repeat) => Turn::Done,
         }
-        exit
     }
 
     /// Delivers the pending exception; an exception on the way makes it a double fault, and one on that way a shutdown.
     #[cold]
     #[inline(never)]
-    fn deliver_pending(&mut self) -> Option<(Exit, Completion)> {
+    fn deliver_pending(&mut self) -> Turn {
         let core = &mut self.core;
         core.answers.clear();
         core.answers_used = 0;
@@ -349,16 +358,17 @@ impl Cpu {
         self.retired += 1;
         while core.deliver_exception(exception).is_err() {
             // A device where a descriptor table should be: nothing sensible follows.
-            let Some(second) = core.pending.take() else {
-                return Some((Exit::Shutdown, Completion::Retired));
-            };
-            match crate::isa::system::interrupt::combine(exception, second) {
+            let second = core.pending.take();
+            match second.and_then(|second| combine(exception, second)) {
                 Some(combined) => exception = combined,
-                None => return Some((Exit::Shutdown, Completion::Retired)),
+                None => {
+                    core.exit = Some((Exit::Shutdown, Completion::Retired));
+                    return Turn::Exited;
+                }
             }
         }
         self.apply_invalidations();
-        None
+        Turn::Done
     }
 
     /// Drops decoded code that was overwritten.
@@ -370,7 +380,7 @@ impl Cpu {
 
     /// The block at RIP.
     #[inline(always)]
-    fn block(&mut self) -> Result<RecentBlock, Halt> {
+    fn block(&mut self) -> Result<Run, Halt> {
         let (rip, key) = (self.core.rip, self.core.block_key());
         match self.cache.recent(rip, key) {
             Some(block) => Ok(block),
@@ -380,7 +390,7 @@ impl Cpu {
 
     #[cold]
     #[inline(never)]
-    fn find_block(&mut self, rip: u64) -> Result<RecentBlock, Halt> {
+    fn find_block(&mut self, rip: u64) -> Result<Run, Halt> {
         let core = &mut self.core;
         let physical = core.fetch_address(rip)?;
         let mut block = self.cache.find(physical, core.code_size);
@@ -400,13 +410,14 @@ impl Cpu {
         };
         // Only now: decoding may have moved the epoch.
         let key = self.core.block_key();
-        Ok(self.cache.remember(rip, key, block))
+        self.cache.remember(rip, key, block.run);
+        Ok(block.run)
     }
 
     fn decode_block(&mut self, rip: u64, physical: u64) -> Result<Block, Halt> {
         if self.cache.is_full() {
             self.cache.clear(&mut self.core.ram);
-            self.core.epoch += 1;
+            self.core.epoch += crate::cpu::EPOCH;
         }
         let code = self.core.code_size;
         let mut page = [0; PAGE_BYTES as usize];
@@ -488,7 +499,7 @@ impl Core {
     /// What a remembered block depends on besides its address.
     #[inline(always)]
     pub(crate) fn block_key(&self) -> u64 {
-        self.epoch << 4 | u64::from(self.cpl == 3) << 2 | self.code_size as u64
+        self.epoch | self.fetch_mode
     }
 
     /// The physical address that the instruction at offset `rip` is fetched from.

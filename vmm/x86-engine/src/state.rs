@@ -261,6 +261,7 @@ impl Core {
             x87: X87::INITIAL,
             cpl: 0,
             code_size: CodeSize::Bits32,
+            fetch_mode: 0,
             stack_mask: 0,
             watching: false,
             breakpoints_armed: false,
@@ -273,7 +274,7 @@ impl Core {
             answers_used: 0,
             stale_code: Vec::new(),
             translation_pages: Vec::new(),
-            epoch: 1,
+            epoch: crate::cpu::EPOCH,
             ram,
         };
         core.restore(&State::default());

@@ -139,6 +139,9 @@ impl X87 {
     };
 }
 
+/// Step of [`Core::epoch`]: room for [`Core::fetch_mode`] below it.
+pub(crate) const EPOCH: u64 = 1 << 4;
+
 /// Everything that an instruction can see or change.
 pub(crate) struct Core {
     /// General registers, and two that addresses are computed with; see [`Register`].
@@ -179,6 +182,8 @@ pub(crate) struct Core {
     pub(crate) cpl: u8,
     /// Derived.
     pub(crate) code_size: CodeSize,
+    /// Derived: what decoded blocks and translations of fetches depend on, CPL 3 or not and the code size, below the epoch's bits.
+    pub(crate) fetch_mode: u64,
     /// Derived: which bits of RSP the stack uses.
     pub(crate) stack_mask: u64,
     /// Derived: whether a data breakpoint is armed.
@@ -200,7 +205,7 @@ pub(crate) struct Core {
     pub(crate) stale_code: Vec<u64>,
     /// Pages that translations were read from.
     pub(crate) translation_pages: Vec<u64>,
-    /// Changes whenever a translation or decoded code may have become invalid.
+    /// Changes whenever a translation or decoded code may have become invalid: a multiple of [`EPOCH`].
     pub(crate) epoch: u64,
     pub(crate) ram: Ram,
 }
@@ -283,6 +288,7 @@ impl Core {
             (_, false) => 0xFFFF,
         };
         self.cpl = ss.dpl();
+        self.fetch_mode = u64::from(self.cpl == 3) << 2 | self.code_size as u64;
         self.watching = self.armed(|kind| kind != 0);
         self.breakpoints_armed = self.armed(|kind| kind == 0);
         for name in [SegmentName::Fs, SegmentName::Gs] {
@@ -315,7 +321,7 @@ impl Core {
         for page in std::mem::take(&mut self.translation_pages) {
             self.ram.unmark(page, crate::memory::ram::HAS_TRANSLATIONS);
         }
-        self.epoch += 1;
+        self.epoch += EPOCH;
     }
 
     /// Ends the current block after the current instruction: something changed that the rest of it may depend on.

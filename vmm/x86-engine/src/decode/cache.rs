@@ -1,7 +1,7 @@
 //! The cache of decoded blocks, by physical address.
 //!
 //! All operations lie in one array; a block is a range of it. A block is found through its page ([`CodePage`], by offset), and, much
-//! faster, through [`Recent`], by linear address, as long as nothing was invalidated since ([`crate::cpu::Core::epoch`]).
+//! faster, through `recent`, by linear address, as long as nothing was invalidated since ([`crate::cpu::Core::epoch`]).
 //! Pages whose code was written lose all of their blocks. The operations of lost blocks stay in the array until it is full; then
 //! everything is dropped. None of this can be seen by the guest.
 
@@ -16,18 +16,24 @@ const LIMIT_OPS: usize = 2 << 20;
 /// Instructions in a block at most.
 pub(crate) const LIMIT_BLOCK: usize = 64;
 /// Entries of the table of recent blocks; a power of two.
-const RECENT: usize = 8192;
+const RECENT_ENTRIES: usize = 8192;
 const NO_BLOCK: u32 = 0;
 
-/// A run of operations.
+/// A run of operations: what is needed to execute a block. Eight bytes, so that it travels in a register.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Block {
+pub(crate) struct Run {
     /// Index of its first operation.
     pub(crate) first: u32,
     /// How many there are.
     pub(crate) count: u16,
     /// Its length in bytes.
     pub(crate) bytes: u16,
+}
+
+/// A decoded block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    pub(crate) run: Run,
     /// How it was decoded.
     code: CodeSize,
     /// Physical page of the second part, if its one instruction crosses into another page.
@@ -36,13 +42,11 @@ pub(crate) struct Block {
 
 /// A block that was executed lately, as it was found then.
 #[derive(Clone, Copy)]
-pub(crate) struct RecentBlock {
+struct Recent {
     rip: u64,
     /// Epoch and mode; zero never matches.
     key: u64,
-    pub(crate) first: u32,
-    pub(crate) count: u16,
-    pub(crate) bytes: u16,
+    run: Run,
 }
 
 /// The blocks that begin in one physical page: by offset, index into `blocks` plus one.
@@ -57,50 +61,44 @@ pub(crate) struct BlockCache {
     pub(crate) ops: Vec<Op>,
     blocks: Vec<Block>,
     pages: Vec<Option<CodePage>>,
-    recent: Box<[RecentBlock; RECENT]>,
+    recent: Box<[Recent; RECENT_ENTRIES]>,
 }
 
 impl BlockCache {
     /// An empty cache for memory of `bytes` bytes.
     pub(crate) fn new(bytes: u64) -> Self {
-        let nothing = RecentBlock {
+        let nothing = Recent {
             rip: 0,
             key: 0,
-            first: 0,
-            count: 0,
-            bytes: 0,
+            run: Run {
+                first: 0,
+                count: 0,
+                bytes: 0,
+            },
         };
         Self {
             ops: Vec::new(),
             blocks: Vec::new(),
             pages: (0..bytes / PAGE_BYTES).map(|_| None).collect(),
-            recent: Box::new([nothing; RECENT]),
+            recent: Box::new([nothing; RECENT_ENTRIES]),
         }
     }
 
     #[inline(always)]
     fn slot(rip: u64) -> usize {
-        (rip ^ (rip >> 13)) as usize & (RECENT - 1)
+        (rip ^ (rip >> 13)) as usize & (RECENT_ENTRIES - 1)
     }
 
-    /// The block at the linear address `rip`, if it was executed since the epoch in `key` began.
+    /// The block at `rip`, if it was executed since the epoch in `key` began.
     #[inline(always)]
-    pub(crate) fn recent(&self, rip: u64, key: u64) -> Option<RecentBlock> {
-        let entry = self.recent[Self::slot(rip)];
-        (entry.rip == rip && entry.key == key).then_some(entry)
+    pub(crate) fn recent(&self, rip: u64, key: u64) -> Option<Run> {
+        let entry = &self.recent[Self::slot(rip)];
+        (entry.rip == rip && entry.key == key).then_some(entry.run)
     }
 
     /// Remembers where the block at `rip` is.
-    pub(crate) fn remember(&mut self, rip: u64, key: u64, block: Block) -> RecentBlock {
-        let entry = RecentBlock {
-            rip,
-            key,
-            first: block.first,
-            count: block.count,
-            bytes: block.bytes,
-        };
-        self.recent[Self::slot(rip)] = entry;
-        entry
+    pub(crate) fn remember(&mut self, rip: u64, key: u64, run: Run) {
+        self.recent[Self::slot(rip)] = Recent { rip, key, run };
     }
 
     /// The block that begins at a physical address.
@@ -124,9 +122,11 @@ impl BlockCache {
         second_page: Option<u64>,
     ) -> Block {
         let block = Block {
-            first: self.ops.len() as u32,
-            count: ops.len() as u16,
-            bytes,
+            run: Run {
+                first: self.ops.len() as u32,
+                count: ops.len() as u16,
+                bytes,
+            },
             code,
             second_page,
         };

@@ -263,7 +263,7 @@ impl Core {
     pub(crate) fn code_written(&mut self, physical: u64, bytes: u64) {
         if self.ram.is_code(physical, bytes) {
             self.stale_code.push(physical & !(PAGE_BYTES - 1));
-            self.epoch += 1;
+            self.epoch += crate::cpu::EPOCH;
             self.end_block();
         }
     }
