@@ -205,7 +205,7 @@ impl Cpu {
     }
 
     /// Once around the figure. `budget` is at least 1.
-    #[inline]
+    #[inline(always)]
     fn turn(&mut self, budget: u64) -> Turn {
         if self.core.is_special() {
             return self.special_turn();
@@ -259,7 +259,7 @@ impl Cpu {
     }
 
     /// Executes a block, or as much of it as the budget allows.
-    #[inline]
+    #[inline(always)]
     fn execute(&mut self, block: Run, budget: u64) -> Turn {
         let core = &mut self.core;
         let count = usize::from(block.count);

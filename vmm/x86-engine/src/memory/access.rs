@@ -15,7 +15,7 @@ impl Core {
     #[inline(always)]
     pub(crate) fn offset(&self, op: &Op) -> u64 {
         self.general[op.base as usize]
-            .wrapping_add(self.general[op.index as usize] << op.scale)
+            .wrapping_add(self.general[op.index as usize].wrapping_shl(u32::from(op.scale)))
             .wrapping_add(op.displacement as u64)
     }
 

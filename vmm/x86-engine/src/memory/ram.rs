@@ -249,18 +249,13 @@ impl HostPage {
     /// No page.
     pub(crate) const NOWHERE: Self = Self(0);
 
-    /// Whether it is a page.
-    pub(crate) fn is_somewhere(self) -> bool {
-        self.0 != 0
-    }
-
     /// Reads at `offset` of the page.
     #[inline(always)]
     pub(crate) fn load<T: Plain>(self, offset: u64) -> T {
         debug_assert!(offset + T::BYTES <= PAGE_BYTES);
         // SAFETY: `host_page` checked the page, the translation cache's fast path made sure that the access lies within it
         // (`Tlb` never hits for an access that crosses a page), and the mapping lives as long as the `Ram`.
-        unsafe { ((self.0 + offset as usize) as *const T).read_unaligned() }
+        unsafe { (self.0.wrapping_add(offset as usize) as *const T).read_unaligned() }
     }
 
     /// Writes at `offset` of the page.
@@ -268,7 +263,7 @@ impl HostPage {
     pub(crate) fn store<T: Plain>(self, offset: u64, value: T) {
         debug_assert!(offset + T::BYTES <= PAGE_BYTES);
         // SAFETY: as in `load`.
-        unsafe { ((self.0 + offset as usize) as *mut T).write_unaligned(value) }
+        unsafe { (self.0.wrapping_add(offset as usize) as *mut T).write_unaligned(value) }
     }
 }
 

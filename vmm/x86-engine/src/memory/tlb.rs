@@ -27,22 +27,20 @@ const FEW: usize = 64;
 /// Matches no page address: those have their low bits clear.
 const NEVER: u64 = 1;
 
-/// The translation of one page.
+/// The translation of one page, as data accesses need it: 32 bytes, half a cache line.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    pub(crate) read: u64,
-    pub(crate) write: u64,
-    pub(crate) fetch: u64,
+struct Entry {
+    read: u64,
+    write: u64,
     /// Of the page.
-    pub(crate) host: HostPage,
+    host: HostPage,
     /// Guest-physical address of the page.
-    pub(crate) physical: u64,
+    physical: u64,
 }
 
 const EMPTY: Entry = Entry {
     read: NEVER,
     write: NEVER,
-    fetch: NEVER,
     host: HostPage::NOWHERE,
     physical: 0,
 };
@@ -50,6 +48,8 @@ const EMPTY: Entry = Entry {
 /// The cache.
 pub(crate) struct Tlb {
     entries: Box<[Entry; ENTRIES]>,
+    /// Tags of the same pages for instruction fetches.
+    fetch: Box<[u64; ENTRIES]>,
     /// Indices that were filled since the cache was last empty; incomplete once there are more than a few.
     filled: Vec<u32>,
     /// Offset of the bank in force.
@@ -60,6 +60,7 @@ impl Tlb {
     pub(crate) fn new() -> Self {
         Self {
             entries: Box::new([EMPTY; ENTRIES]),
+            fetch: Box::new([NEVER; ENTRIES]),
             filled: Vec::with_capacity(FEW + 1),
             bank: 0,
         }
@@ -101,8 +102,8 @@ impl Tlb {
 
     /// The guest-physical page that instructions at `linear` are fetched from, if it is known.
     pub(crate) fn fetchable(&self, linear: u64) -> Option<u64> {
-        let entry = self.entry(linear);
-        (entry.fetch == linear & !(PAGE_BYTES - 1)).then_some(entry.physical)
+        let index = self.index(linear);
+        (self.fetch[index] == linear & !(PAGE_BYTES - 1)).then_some(self.entries[index].physical)
     }
 
     /// The guest-physical page behind `linear` for loads (or stores), if it is known.
@@ -125,10 +126,10 @@ impl Tlb {
         let index = self.index(linear);
         let page = linear & !(PAGE_BYTES - 1);
         let entry = &mut self.entries[index];
-        let same_page =
-            entry.host.is_somewhere() && [entry.read, entry.write, entry.fetch].contains(&page);
-        if !same_page {
+        let fetch_tag = &mut self.fetch[index];
+        if ![entry.read, entry.write, *fetch_tag].contains(&page) {
             *entry = EMPTY;
+            *fetch_tag = NEVER;
             if self.filled.len() <= FEW {
                 self.filled.push(index as u32);
             }
@@ -138,7 +139,7 @@ impl Tlb {
         for (tag, allowed) in [
             (&mut entry.read, read),
             (&mut entry.write, write),
-            (&mut entry.fetch, fetch),
+            (fetch_tag, fetch),
         ] {
             if allowed {
                 *tag = page;
@@ -151,9 +152,11 @@ impl Tlb {
         if self.filled.len() <= FEW {
             for &index in &self.filled {
                 self.entries[index as usize] = EMPTY;
+                self.fetch[index as usize] = NEVER;
             }
         } else {
             self.entries.fill(EMPTY);
+            self.fetch.fill(NEVER);
         }
         self.filled.clear();
     }
