@@ -13,6 +13,8 @@ pub enum Task {
     SelfTest,
     /// A workload in shell, for a machine without a twin; the guest ends with it.
     ShellTest,
+    /// Programs to measure a processor with; the guest ends after them.
+    Workloads,
     /// End at once, for measuring the boot.
     PowerOff,
 }
@@ -48,6 +50,7 @@ fn task(name: &str) -> Option<Task> {
         "sh" => Task::Shell,
         "selftest" => Task::SelfTest,
         "shelltest" => Task::ShellTest,
+        "workloads" => Task::Workloads,
         "poweroff" => Task::PowerOff,
         _ => return None,
     })

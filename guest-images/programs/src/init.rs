@@ -14,6 +14,7 @@ use crate::command_line::{self, Task};
 use crate::console::say;
 use crate::selftest;
 use crate::service::{self, Service};
+use crate::workloads;
 
 /// The only shell. The small initramfs is without it.
 const BUSYBOX: &str = "/bin/busybox";
@@ -33,7 +34,7 @@ pub fn run() -> ! {
     let (tasks, unknown) = command_line::tasks(&text);
     for name in unknown {
         say(&format!(
-            "lockstep.run={name} is unknown; there are counterd, echod, selftest, poweroff, sh, shelltest"
+            "lockstep.run={name} is unknown; there are counterd, echod, selftest, workloads, poweroff, sh, shelltest"
         ));
     }
     if tasks.contains(&Task::PowerOff) {
@@ -42,6 +43,10 @@ pub fn run() -> ! {
     start_services(&tasks);
     if tasks.contains(&Task::SelfTest) {
         selftest::run();
+        power_off();
+    }
+    if tasks.contains(&Task::Workloads) {
+        workloads::run();
         power_off();
     }
     let foreground = tasks.iter().find_map(|task| foreground(*task));

@@ -11,6 +11,7 @@ mod counter;
 mod init;
 mod selftest;
 mod service;
+mod workloads;
 
 use std::path::Path;
 
