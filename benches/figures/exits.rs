@@ -9,13 +9,13 @@ use iced_x86::code_asm::{CodeAssembler, al};
 use kvm_ioctls::Kvm;
 use lockstep_tests::snippet;
 use logging_channel::Entry;
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 use vmm::{
     devices::DevicesConfig,
     effect::Effect,
     engine::{Engine, Goal, Reply, kvm::KvmEngine},
     inputs::{InputError, Live, live::GuestClock, recorder::Recorder},
-    machine::Machine,
+    machine::{GuestMemory, Machine},
     session::replica::Replica,
 };
 
@@ -32,7 +32,7 @@ fn endless_exits(a: &mut CodeAssembler) {
     a.jmp(again).unwrap();
 }
 
-fn memory() -> GuestMemoryMmap {
+fn memory() -> GuestMemory {
     snippet::memory(endless_exits, |a| a.nop().unwrap())
 }
 
@@ -89,7 +89,7 @@ impl Recorder for Forgetful {
 }
 
 /// The loop that primary and backup run, stopped from outside after some exits.
-fn whole_loop(memory: &GuestMemoryMmap) -> impl FnMut() -> Duration {
+fn whole_loop(memory: &GuestMemory) -> impl FnMut() -> Duration {
     let engine = KvmEngine::new(memory).expect("KVM");
     let devices = DevicesConfig {
         unix_time_s: 0,
@@ -119,7 +119,7 @@ struct Bare {
 }
 
 impl Bare {
-    fn new(memory: &GuestMemoryMmap) -> Self {
+    fn new(memory: &GuestMemory) -> Self {
         let kvm = Kvm::new().expect("KVM");
         let vm = kvm.create_vm().expect("a virtual machine");
         let region = memory.iter().next().expect("one region");

@@ -12,13 +12,12 @@ use logging_channel::{
     Digest,
     identity::{BootChoices, FORMAT_VERSION, Identity},
 };
-use vm_memory::GuestMemoryMmap;
 
 use crate::{
     devices::DevicesConfig,
     engine::{Engine, EngineError, kvm::KvmEngine},
     machine::{
-        Machine, MemoryError, allocate_memory,
+        GuestMemory, Machine, MemoryError, allocate_memory,
         boot::{self, BootError, BootImages, TscRewrite},
         layout,
     },
@@ -130,7 +129,7 @@ pub enum SetupError {
 /// A machine whose files are read and whose engine exists.
 pub struct Prepared {
     engine: KvmEngine,
-    memory: GuestMemoryMmap,
+    memory: GuestMemory,
     images: BootImages,
     mac: Option<MacAddress>,
     identity: Identity,

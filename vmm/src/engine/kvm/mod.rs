@@ -15,7 +15,7 @@ mod vcpu;
 
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, VmFd};
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use self::{
     pvm::Pvm,
@@ -23,6 +23,7 @@ use self::{
 };
 use super::{Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop};
 use crate::machine::{
+    GuestMemory,
     boot::{BootState, Segment},
     layout::{RDTSC_PORT, RDTSCP_PORT},
 };
@@ -46,7 +47,7 @@ pub struct KvmEngine {
     vcpu: Vcpu,
     /// Present on a `kvm-pvm` host alone; elsewhere none of it is ever called.
     pvm: Option<Pvm>,
-    memory: GuestMemoryMmap,
+    memory: GuestMemory,
     unanswered: Option<Exit>,
     port_access: Option<PortAccess>,
     instructions: u64,
@@ -62,7 +63,7 @@ impl KvmEngine {
     ///
     /// # Errors
     /// [`EngineError::Open`] without a usable `/dev/kvm`, [`EngineError::Missing`] where KVM is too old.
-    pub fn new(memory: &GuestMemoryMmap) -> Result<Self, EngineError> {
+    pub fn new(memory: &GuestMemory) -> Result<Self, EngineError> {
         let kvm = Kvm::new().map_err(EngineError::Open)?;
         for (capability, name) in [
             (Cap::UserMemory, "user memory regions"),
