@@ -88,12 +88,9 @@ impl DemoArgs {
         })
     }
 
-    /// The engine's name. KVM is what `auto` means wherever there is nothing else.
+    /// The engine's name.
     fn engine(&self) -> &'static str {
-        match self.engine {
-            EngineArg::Auto | EngineArg::Kvm => "kvm",
-            EngineArg::Soft => "soft",
-        }
+        self.engine.resolve().name()
     }
 }
 

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use vmm::{
+    engine::EngineKind,
     host::{Console, EventSink, RawTerminal, Tap},
     session::{
-        setup::{EngineChoice, MacAddress, MachineConfig},
+        setup::{MacAddress, MachineConfig},
         world::World,
     },
 };
@@ -23,12 +24,13 @@ pub enum EngineArg {
     Soft,
 }
 
-impl From<EngineArg> for EngineChoice {
-    fn from(arg: EngineArg) -> Self {
-        match arg {
-            EngineArg::Auto => Self::Auto,
-            EngineArg::Kvm => Self::Kvm,
-            EngineArg::Soft => Self::Soft,
+impl EngineArg {
+    /// The engine that is meant.
+    pub fn resolve(self) -> EngineKind {
+        match self {
+            // There is no other yet.
+            Self::Auto | Self::Kvm => EngineKind::Kvm,
+            Self::Soft => EngineKind::Soft,
         }
     }
 }
@@ -71,7 +73,7 @@ impl MachineArgs {
     pub fn config(&self) -> MachineConfig {
         let card = self.mac.or(self.tap.as_ref().map(|_| MacAddress::DEFAULT));
         MachineConfig {
-            engine: self.engine.into(),
+            engine: self.engine.resolve(),
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
             command_line: self.cmdline.clone(),

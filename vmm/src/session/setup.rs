@@ -15,7 +15,7 @@ use logging_channel::{
 
 use crate::{
     devices::DevicesConfig,
-    engine::{Engine, EngineError, kvm::KvmEngine},
+    engine::{AnyEngine, Engine, EngineError, EngineKind},
     machine::{
         GuestMemory, Machine, MemoryError, allocate_memory,
         boot::{self, BootError, BootImages, TscRewrite},
@@ -70,23 +70,11 @@ impl std::str::FromStr for MacAddress {
     }
 }
 
-/// Which engine runs the guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EngineChoice {
-    /// The best that this host has.
-    #[default]
-    Auto,
-    /// KVM.
-    Kvm,
-    /// The software CPU.
-    Soft,
-}
-
 /// A machine as the user describes it. Both replicas of a pair are given the same.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
     /// What runs it.
-    pub engine: EngineChoice,
+    pub engine: EngineKind,
     /// An ELF file: `vmlinux`, or a bare-metal guest.
     pub kernel: PathBuf,
     /// Initial RAM disk.
@@ -121,14 +109,12 @@ pub enum SetupError {
     /// See [`BootError`].
     #[error(transparent)]
     Boot(#[from] BootError),
-    /// Not built yet.
-    #[error("There is no software CPU in this version: use --engine kvm")]
-    NoSoftEngine,
 }
 
 /// A machine whose files are read and whose engine exists.
 pub struct Prepared {
-    engine: KvmEngine,
+    engine: AnyEngine,
+    kind: EngineKind,
     memory: GuestMemory,
     images: BootImages,
     mac: Option<MacAddress>,
@@ -141,9 +127,6 @@ impl Prepared {
     /// # Errors
     /// See [`SetupError`].
     pub fn new(config: &MachineConfig) -> Result<Self, SetupError> {
-        if config.engine == EngineChoice::Soft {
-            return Err(SetupError::NoSoftEngine);
-        }
         let kernel = read("kernel", &config.kernel)?;
         let initrd = config
             .initrd
@@ -151,7 +134,7 @@ impl Prepared {
             .map(|path| read("initial RAM disk", path))
             .transpose()?;
         let memory = allocate_memory(config.memory_bytes)?;
-        let engine = KvmEngine::new(&memory)?;
+        let engine = AnyEngine::new(config.engine, &memory)?;
         let identity = Identity {
             format_version: FORMAT_VERSION,
             clock: engine.clock(),
@@ -169,6 +152,7 @@ impl Prepared {
         };
         Ok(Self {
             engine,
+            kind: config.engine,
             memory,
             images,
             mac: config.mac,
@@ -192,13 +176,13 @@ impl Prepared {
     ///
     /// # Errors
     /// See [`SetupError`].
-    pub fn boot(self, choices: &BootChoices) -> Result<Machine<KvmEngine>, SetupError> {
-        let loaded = boot::load(
-            &self.memory,
-            &self.images,
-            &choices.rng_seed,
-            TscRewrite::Rewrite,
-        )?;
+    pub fn boot(self, choices: &BootChoices) -> Result<Machine<AnyEngine>, SetupError> {
+        let tsc = match self.kind {
+            // KVM cannot hand the instruction to the VMM.
+            EngineKind::Kvm => TscRewrite::Rewrite,
+            EngineKind::Soft => TscRewrite::Leave,
+        };
+        let loaded = boot::load(&self.memory, &self.images, &choices.rng_seed, tsc)?;
         let devices = DevicesConfig {
             unix_time_s: choices.unix_time_s,
             mac: self.mac.map(|mac| mac.0),

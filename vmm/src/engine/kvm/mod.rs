@@ -21,7 +21,7 @@ use self::{
     pvm::Pvm,
     vcpu::{Debugging, RawExit, Vcpu, failed},
 };
-use super::{Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop};
+use super::{ClockKind, Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop};
 use crate::machine::{
     GuestMemory,
     boot::{BootState, Segment},
@@ -310,6 +310,10 @@ impl KvmEngine {
 impl Engine for KvmEngine {
     fn clock(&self) -> String {
         self.pvm.as_ref().map_or("exits", |_| pvm::CLOCK).to_owned()
+    }
+
+    fn clock_kind(&self) -> ClockKind {
+        ClockKind::Exits
     }
 
     fn cpu_model(&self) -> String {
