@@ -21,7 +21,7 @@ pub use memory::{GuestMemory, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryError, a
 use crate::{
     devices::{Devices, DevicesConfig},
     effect::Effect,
-    engine::{Engine, EngineError, Exit, Goal, Reply, Stop},
+    engine::{ClockKind, Engine, EngineError, Exit, Goal, Reply, Stop},
     inputs::Situation,
 };
 use boot::BootState;
@@ -36,6 +36,8 @@ pub struct Machine<E> {
     time_ns: u64,
     halted: bool,
     ended: Option<EndReason>,
+    /// Periodic digests so far.
+    digests: u64,
 }
 
 impl<E: Engine> Machine<E> {
@@ -58,6 +60,7 @@ impl<E: Engine> Machine<E> {
             time_ns: 0,
             halted: false,
             ended: None,
+            digests: 0,
         })
     }
 
@@ -228,6 +231,10 @@ impl<E: Engine> Machine<E> {
 }
 
 impl<E: Engine> Situation for Machine<E> {
+    fn clock_kind(&self) -> ClockKind {
+        self.engine.clock_kind()
+    }
+
     fn deadline_ns(&self) -> Option<u64> {
         self.devices.deadline_ns()
     }
