@@ -2,7 +2,7 @@
 
 use super::{
     ClockKind, Engine, EngineError, EngineKind, FloatingPoint, Goal, Registers, Reply, Stop,
-    kvm::KvmEngine,
+    kvm::KvmEngine, soft::SoftEngine,
 };
 use crate::machine::{GuestMemory, boot::BootState};
 
@@ -10,6 +10,8 @@ use crate::machine::{GuestMemory, boot::BootState};
 pub enum AnyEngine {
     /// KVM.
     Kvm(KvmEngine),
+    /// The software CPU.
+    Soft(SoftEngine),
 }
 
 impl AnyEngine {
@@ -20,7 +22,7 @@ impl AnyEngine {
     pub fn new(kind: EngineKind, memory: &GuestMemory) -> Result<Self, EngineError> {
         match kind {
             EngineKind::Kvm => KvmEngine::new(memory).map(Self::Kvm),
-            EngineKind::Soft => Err(EngineError::Missing("software CPU")),
+            EngineKind::Soft => SoftEngine::new(memory).map(Self::Soft),
         }
     }
 }
@@ -30,6 +32,7 @@ macro_rules! whichever {
     ($any:expr, $engine:ident => $what:expr) => {
         match $any {
             AnyEngine::Kvm($engine) => $what,
+            AnyEngine::Soft($engine) => $what,
         }
     };
 }

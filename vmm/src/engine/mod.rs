@@ -14,6 +14,7 @@
 
 pub mod any;
 pub mod kvm;
+pub mod soft;
 
 pub use any::AnyEngine;
 
