@@ -87,11 +87,6 @@ impl DemoArgs {
             GuestArg::Bare => Duration::from_secs(3),
         })
     }
-
-    /// The engine's name.
-    fn engine(&self) -> &'static str {
-        self.engine.resolve().name()
-    }
 }
 
 /// Plays all rounds and tells what came of them.
@@ -108,15 +103,16 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    let engine = args.engine.resolve();
     let options = RigOptions {
         program: std::env::current_exe().context("Cannot find this program's file")?,
         images: images(args).await?,
-        engine: args.engine().into(),
+        engine,
         arbiter: ArbiterKind::Tcp,
         failure_timeout: None,
         retransmit_after: args.rto_min.map(Duration::from_millis),
     };
-    let mut report = Report::new(args.engine(), args.guest());
+    let mut report = Report::new(engine.name(), args.guest());
     for number in 1..=args.rounds {
         let title = if args.rounds > 1 {
             format!("round {number}/{}: ", args.rounds)
@@ -127,11 +123,7 @@ async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         tell_evidence(&round.evidence);
         match round.result {
             Ok(round) => {
-                let text = format!(
-                    "{title}{} guest on {}\n{round}",
-                    args.guest(),
-                    args.engine()
-                );
+                let text = format!("{title}{} guest on {engine}\n{round}", args.guest());
                 if args.json {
                     tell(&text);
                 } else {

@@ -7,6 +7,7 @@ use super::{
 use crate::machine::{GuestMemory, boot::BootState};
 
 /// One of the engines.
+#[allow(clippy::large_enum_variant, reason = "a process has one")]
 pub enum AnyEngine {
     /// KVM.
     Kvm(KvmEngine),
