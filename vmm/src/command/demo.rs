@@ -21,6 +21,7 @@ use vmm::demo::{
     round::{self, Round, Stage},
     with_causes,
 };
+use vmm::doctor::Choice;
 
 use super::{block_on, machine_args::EngineArg};
 
@@ -103,7 +104,9 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let engine = args.engine.resolve();
+    // Once for both replicas: they must agree.
+    let Choice { engine, why } = args.engine.resolve();
+    tell(&format!("engine {engine}: {why}"));
     let options = RigOptions {
         program: std::env::current_exe().context("Cannot find this program's file")?,
         images: images(args).await?,

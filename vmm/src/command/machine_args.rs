@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use vmm::{
+    doctor::{self, Choice, Speeds},
     engine::EngineKind,
     host::{Console, EventSink, RawTerminal, Tap},
     session::{
+        reports::Reporter,
         setup::{MacAddress, MachineConfig},
         world::World,
     },
@@ -15,7 +17,7 @@ use vmm::{
 /// Values of `--engine`.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum EngineArg {
-    /// The best that this host has
+    /// KVM if it runs kernel code at the processor's speed here, else the software CPU: measured, see `lockstep doctor`
     #[default]
     Auto,
     /// KVM
@@ -25,12 +27,16 @@ pub enum EngineArg {
 }
 
 impl EngineArg {
-    /// The engine that is meant.
-    pub fn resolve(self) -> EngineKind {
+    /// The engine that is meant; for `auto` it is measured.
+    pub fn resolve(self) -> Choice {
+        let asked = |engine| Choice {
+            engine,
+            why: "it was asked for".to_owned(),
+        };
         match self {
-            // There is no other yet.
-            Self::Auto | Self::Kvm => EngineKind::Kvm,
-            Self::Soft => EngineKind::Soft,
+            Self::Auto => doctor::choose(&Speeds::measure()),
+            Self::Kvm => asked(EngineKind::Kvm),
+            Self::Soft => asked(EngineKind::Soft),
         }
     }
 }
@@ -69,11 +75,13 @@ pub struct MachineArgs {
 }
 
 impl MachineArgs {
-    /// The machine itself.
-    pub fn config(&self) -> MachineConfig {
+    /// The machine itself; tells which engine will run it.
+    pub fn config(&self, reporter: &Reporter) -> MachineConfig {
+        let choice = self.engine.resolve();
+        reporter.engine(&choice);
         let card = self.mac.or(self.tap.as_ref().map(|_| MacAddress::DEFAULT));
         MachineConfig {
-            engine: self.engine.resolve(),
+            engine: choice.engine,
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
             command_line: self.cmdline.clone(),

@@ -106,6 +106,12 @@ pub enum SetupError {
     /// See [`EngineError`].
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The guest that measures an engine did something else.
+    #[error("Cannot measure the engine: its guest stopped with {stop}")]
+    Unmeasurable {
+        /// How it stopped.
+        stop: String,
+    },
     /// See [`BootError`].
     #[error(transparent)]
     Boot(#[from] BootError),

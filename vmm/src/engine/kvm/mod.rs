@@ -9,6 +9,7 @@
 //! machine sees does not depend on how KVM batches them.
 
 mod cpuid;
+pub mod facts;
 mod paging;
 mod pvm;
 mod vcpu;

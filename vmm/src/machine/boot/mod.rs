@@ -133,6 +133,16 @@ pub fn load(
     })
 }
 
+/// The state that begins at `entry`, code that is in memory already, in 64-bit mode with memory mapped one to one. Writes the tables
+/// for that below 64 KiB.
+///
+/// # Errors
+///
+/// If they do not fit.
+pub fn begin_at(memory: &GuestMemory, entry: u64) -> Result<BootState, BootError> {
+    long_mode::write(memory, entry, 0)
+}
+
 /// First address after guest memory, once it is known to have the shape that this loader writes to.
 fn memory_end(memory: &GuestMemory) -> Result<u64, BootError> {
     let bytes = memory.last_addr().0.saturating_add(1);
