@@ -82,8 +82,8 @@ def payloads(data):
         if len(data) - at < HEADER.size:
             raise Damaged(f"torn at byte {at}")
         magic, version, flags, length, payload_crc, header_crc = HEADER.unpack_from(data, at)
-        if (magic, version, flags) != (b"LSTP", 1, 0) or zlib.crc32(data[at : at + 16]) != header_crc:
-            raise Damaged(f"no frame of version 1 at byte {at}")
+        if (magic, version, flags) != (b"LSTP", 2, 0) or zlib.crc32(data[at : at + 16]) != header_crc:
+            raise Damaged(f"no frame of version 2 at byte {at}")
         payload = data[at + HEADER.size : at + HEADER.size + length]
         if len(payload) < length:
             raise Damaged(f"torn at byte {at}")

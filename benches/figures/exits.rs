@@ -1,4 +1,4 @@
-//! What an exit costs: a bare `KVM_RUN`, the engine, and the whole loop with live inputs and a recorder that forgets.
+//! What an exit costs: a bare `KVM_RUN`, each engine, and the whole loop with live inputs and a recorder that forgets.
 
 use std::{
     sync::Arc,
@@ -9,13 +9,13 @@ use iced_x86::code_asm::{CodeAssembler, al};
 use kvm_ioctls::Kvm;
 use lockstep_tests::snippet;
 use logging_channel::Entry;
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 use vmm::{
     devices::DevicesConfig,
     effect::Effect,
-    engine::{Engine, Goal, Reply, kvm::KvmEngine},
+    engine::{AnyEngine, Engine, EngineKind, Goal, Reply},
     inputs::{InputError, Live, live::GuestClock, recorder::Recorder},
-    machine::Machine,
+    machine::{GuestMemory, Machine},
     session::replica::Replica,
 };
 
@@ -32,32 +32,39 @@ fn endless_exits(a: &mut CodeAssembler) {
     a.jmp(again).unwrap();
 }
 
-fn memory() -> GuestMemoryMmap {
+fn memory() -> GuestMemory {
     snippet::memory(endless_exits, |a| a.nop().unwrap())
 }
 
 /// Prints the section.
 pub fn print() {
-    let memories = [memory(), memory(), memory()];
+    let memories: [GuestMemory; 5] = std::array::from_fn(|_| memory());
     let mut bare = Bare::new(&memories[0]);
-    let mut engine = KvmEngine::new(&memories[1]).expect("KVM");
-    engine.boot(&snippet::state()).expect("a legal state");
-    let mut looped = whole_loop(&memories[2]);
-    let mut times: [Vec<f64>; 3] = Default::default();
+    let mut kvm = booted(EngineKind::Kvm, &memories[1]);
+    let mut kvm_looped = whole_loop(EngineKind::Kvm, &memories[2]);
+    let mut soft = booted(EngineKind::Soft, &memories[3]);
+    let mut soft_looped = whole_loop(EngineKind::Soft, &memories[4]);
+    let mut times: [Vec<f64>; 5] = Default::default();
     for _ in 0..ROUNDS {
         times[0].push(nanoseconds(bare.run()));
-        times[1].push(nanoseconds(engine_exits(&mut engine)));
-        times[2].push(nanoseconds(looped()));
+        times[1].push(nanoseconds(engine_exits(&mut kvm)));
+        times[2].push(nanoseconds(kvm_looped()));
+        times[3].push(nanoseconds(engine_exits(&mut soft)));
+        times[4].push(nanoseconds(soft_looped()));
     }
     println!("\nexits: cost of `out 0x80, al`, {EXITS} exits, median of {ROUNDS} rounds in turn");
     let (baseline, _) = super::median_and_maximum(times[0].clone());
-    for (name, times) in ["bare KVM_RUN", "engine", "whole loop, recording"]
-        .iter()
-        .zip(times)
-    {
+    let names = [
+        "bare KVM_RUN",
+        "kvm: engine",
+        "kvm: whole loop, recording",
+        "soft: engine",
+        "soft: whole loop, recording",
+    ];
+    for (name, times) in names.iter().zip(times) {
         let (median, _) = super::median_and_maximum(times);
         println!(
-            "  {name:24} {:8.2} µs  {:5.2}",
+            "  {name:28} {:8.2} µs  {:5.2}",
             median / 1000.0,
             median / baseline
         );
@@ -69,7 +76,13 @@ fn nanoseconds(time: Duration) -> f64 {
     time.as_nanos() as f64 / EXITS as f64
 }
 
-fn engine_exits(engine: &mut KvmEngine) -> Duration {
+fn booted(kind: EngineKind, memory: &GuestMemory) -> AnyEngine {
+    let mut engine = AnyEngine::new(kind, memory).expect("an engine");
+    engine.boot(&snippet::state()).expect("a legal state");
+    engine
+}
+
+fn engine_exits(engine: &mut AnyEngine) -> Duration {
     let begun = Instant::now();
     for _ in 0..EXITS {
         engine.run(Goal::Exit).expect("the engine runs");
@@ -89,8 +102,8 @@ impl Recorder for Forgetful {
 }
 
 /// The loop that primary and backup run, stopped from outside after some exits.
-fn whole_loop(memory: &GuestMemoryMmap) -> impl FnMut() -> Duration {
-    let engine = KvmEngine::new(memory).expect("KVM");
+fn whole_loop(kind: EngineKind, memory: &GuestMemory) -> impl FnMut() -> Duration {
+    let engine = AnyEngine::new(kind, memory).expect("an engine");
     let devices = DevicesConfig {
         unix_time_s: 0,
         mac: Some([2, 0, 0, 0, 0, 1]),
@@ -119,7 +132,7 @@ struct Bare {
 }
 
 impl Bare {
-    fn new(memory: &GuestMemoryMmap) -> Self {
+    fn new(memory: &GuestMemory) -> Self {
         let kvm = Kvm::new().expect("KVM");
         let vm = kvm.create_vm().expect("a virtual machine");
         let region = memory.iter().next().expect("one region");

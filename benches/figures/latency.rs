@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use vmm::demo::{Client, Guest};
+use vmm::{
+    demo::{Client, Guest},
+    engine::EngineKind,
+};
 
 use super::pairs;
 
@@ -12,19 +15,21 @@ const WARM_UP: Duration = Duration::from_secs(6);
 /// Prints the section.
 pub fn print() {
     println!("\nlatency: a request to the counter, one at a time; medians, the two in turn");
-    for (guest, requests, rounds) in [(Guest::Bare, 500, 5), (Guest::Linux, 40, 3)] {
-        pairs::block_on(row(guest, requests, rounds));
+    for engine in pairs::ENGINES {
+        for (guest, requests, rounds) in [(Guest::Bare, 500, 5), (Guest::Linux, 40, 3)] {
+            pairs::block_on(row(engine, guest, requests, rounds));
+        }
     }
 }
 
-async fn row(guest: Guest, requests: u64, rounds: u64) {
+async fn row(engine: EngineKind, guest: Guest, requests: u64, rounds: u64) {
     let (mut alone, mut protected) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         for (times, with_backup) in [(&mut alone, false), (&mut protected, true)] {
             let served = if with_backup {
-                pairs::pair(guest).await
+                pairs::pair(engine, guest).await
             } else {
-                pairs::alone(guest).await
+                pairs::alone(engine, guest).await
             };
             let mut client = served.client(1).await;
             // The boot puts a backup behind; the primary is slowed until it has caught up, and let go step by step.
@@ -37,9 +42,10 @@ async fn row(guest: Guest, requests: u64, rounds: u64) {
     }
     let (alone, alone_most) = super::median_and_maximum(alone);
     let (protected, protected_most) = super::median_and_maximum(protected);
-    println!("  {guest:6} alone     {alone:8.3} ms  (at most {alone_most:.1})");
+    let engine = engine.name();
+    println!("  {engine:6} {guest:6} alone     {alone:8.3} ms  (at most {alone_most:.1})");
     println!(
-        "  {guest:6} protected {protected:8.3} ms  (at most {protected_most:.1})  {:5.2}",
+        "  {engine:6} {guest:6} protected {protected:8.3} ms  (at most {protected_most:.1})  {:5.2}",
         protected / alone
     );
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use vmm::demo::Guest;
+use vmm::{demo::Guest, engine::EngineKind};
 
 use super::pairs;
 
@@ -14,18 +14,20 @@ pub fn print() {
     println!(
         "\nlog: what the primary's host sends on the channel, TCP and UDP headers and heartbeats included"
     );
-    for guest in [Guest::Bare, Guest::Linux] {
-        pairs::block_on(rows(guest));
+    for engine in pairs::ENGINES {
+        for guest in [Guest::Bare, Guest::Linux] {
+            pairs::block_on(rows(engine, guest));
+        }
     }
 }
 
-async fn rows(guest: Guest) {
-    let served = pairs::pair(guest).await;
+async fn rows(engine: EngineKind, guest: Guest) {
+    let served = pairs::pair(engine, guest).await;
     let mut client = served.client(1).await;
     let before = (served.channel_bytes(), Instant::now());
     // Idle: the client is connected and asks nothing.
     tokio::time::sleep(IDLE).await;
-    row(guest, "idle", before, served.channel_bytes(), 0);
+    row(engine, guest, "idle", before, served.channel_bytes(), 0);
     let before = (served.channel_bytes(), Instant::now());
     let mut answers = 0;
     while before.1.elapsed() < BUSY {
@@ -33,10 +35,24 @@ async fn rows(guest: Guest) {
         client.next_answer().await.expect("an answer");
         answers += 1;
     }
-    row(guest, "busy", before, served.channel_bytes(), answers);
+    row(
+        engine,
+        guest,
+        "busy",
+        before,
+        served.channel_bytes(),
+        answers,
+    );
 }
 
-fn row(guest: Guest, what: &str, (bytes, since): (u64, Instant), bytes_now: u64, answers: u64) {
+fn row(
+    engine: EngineKind,
+    guest: Guest,
+    what: &str,
+    (bytes, since): (u64, Instant),
+    bytes_now: u64,
+    answers: u64,
+) {
     let seconds = since.elapsed().as_secs_f64();
     let bytes = (bytes_now - bytes) as f64;
     let per_answer = if answers > 0 {
@@ -45,7 +61,8 @@ fn row(guest: Guest, what: &str, (bytes, since): (u64, Instant), bytes_now: u64,
         String::new()
     };
     println!(
-        "  {guest:6} {what:5} {:8.3} Mbit/s{per_answer}",
+        "  {:6} {guest:6} {what:5} {:8.3} Mbit/s{per_answer}",
+        engine.name(),
         bytes * 8.0 / seconds / 1e6
     );
 }

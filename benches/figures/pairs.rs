@@ -3,13 +3,19 @@
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use lockstep_tests::rig;
-use vmm::demo::{
-    ArbiterKind, Client, Guest, Member, Process, Rig,
-    network::{Host, TAP},
+use vmm::{
+    demo::{
+        ArbiterKind, Client, Guest, Member, Process, Rig, RigOptions,
+        network::{Host, TAP},
+    },
+    engine::EngineKind,
 };
 
 /// How long a step may take.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Both engines, one after the other.
+pub const ENGINES: [EngineKind; 2] = [EngineKind::Kvm, EngineKind::Soft];
 
 /// A rig with a machine on it.
 pub struct Served {
@@ -19,9 +25,14 @@ pub struct Served {
     _folder: Option<tempfile::TempDir>,
 }
 
+/// What a pair is made of.
+pub fn options(engine: EngineKind, guest: Guest) -> RigOptions {
+    rig::options(engine, guest, ArbiterKind::Tcp, rig::CALM)
+}
+
 /// Starts a pair and waits until its guest serves.
-pub async fn pair(guest: Guest) -> Served {
-    let mut rig = Rig::new(rig::options(guest, ArbiterKind::Tcp, rig::CALM)).expect("a rig");
+pub async fn pair(engine: EngineKind, guest: Guest) -> Served {
+    let mut rig = Rig::new(options(engine, guest)).expect("a rig");
     rig.start_pair().await.expect("a pair");
     rig.wait_until_ready(Member::Primary)
         .await
@@ -34,15 +45,15 @@ pub async fn pair(guest: Guest) -> Served {
 }
 
 /// Starts the same machine with `lockstep run`.
-pub async fn alone(guest: Guest) -> Served {
-    let options = rig::options(guest, ArbiterKind::Tcp, rig::CALM);
+pub async fn alone(engine: EngineKind, guest: Guest) -> Served {
+    let options = options(engine, guest);
     let folder = tempfile::tempdir().expect("a folder");
     let images = options.images.clone();
     let mut command = Command::new(&options.program);
     command.args([
         "run",
         "--engine",
-        "kvm",
+        engine.name(),
         "--memory",
         guest.memory(),
         "--tap",

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct Position {
     /// Architectural exits since boot.
     pub exits: u64,
-    /// Instructions retired since the last exit; 0 where the clock counts exits alone, except
-    /// inside a stretch that was single-stepped.
+    /// Instructions since the last exit; 0 where the clock counts exits alone, except inside a
+    /// stretch that was single-stepped. Where it counts instructions, every retired one, every
+    /// iteration of a repeated string instruction and every delivered exception is one.
     pub instructions: u64,
 }
 
@@ -99,8 +100,9 @@ pub enum Event {
         /// As many bytes as the request asked for.
         bytes: Vec<u8>,
     },
-    /// An interrupt waits and the guest takes none here: from here the engine single-steps until it does, until an exit,
-    /// or until `limit` instructions, whichever comes first. The replay steps likewise.
+    /// On a clock of exits: an interrupt waits and the guest takes none here. From here the engine single-steps until it does, until an exit,
+    /// or until `limit` instructions, whichever comes first. The replay steps likewise. Where the clock
+    /// counts instructions, the interrupt's own position says where it lands, and there is no such entry.
     Step {
         /// Instructions since the last exit.
         limit: u64,
@@ -114,7 +116,7 @@ pub enum Event {
     },
     /// The state of the machine at this position: registers, devices and one stripe of memory, or all of memory.
     Digest {
-        /// What [`Event::Digest`] covers is a function of the position, the same on both sides.
+        /// What it covers is a function of the number of digests before it, the same on both sides.
         digest: Digest,
     },
     /// The guest ended here. It is always the last entry.

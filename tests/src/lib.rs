@@ -1,5 +1,6 @@
 //! What the end-to-end tests share.
 
+pub mod engines;
 pub mod images;
 pub mod rig;
 pub mod snippet;

@@ -12,6 +12,7 @@ use vmm::{
         ArbiterKind, Client, DemoError, Guest, Images, Member, Rig, RigOptions,
         network::{Host, TAP},
     },
+    engine::EngineKind,
     host::Event,
 };
 
@@ -30,9 +31,14 @@ pub fn serial() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Options for a pair that runs `guest`.
+/// Options for a pair that runs `guest` on `engine`.
 #[must_use]
-pub fn options(guest: Guest, arbiter: ArbiterKind, failure_timeout: Duration) -> RigOptions {
+pub fn options(
+    engine: EngineKind,
+    guest: Guest,
+    arbiter: ArbiterKind,
+    failure_timeout: Duration,
+) -> RigOptions {
     let images = match guest {
         Guest::Bare => Images::named(guest, images::bare("echo"), None, ""),
         Guest::Linux => Images::named(
@@ -45,7 +51,7 @@ pub fn options(guest: Guest, arbiter: ArbiterKind, failure_timeout: Duration) ->
     RigOptions {
         program: images::lockstep(),
         images,
-        engine: "kvm".to_owned(),
+        engine,
         arbiter,
         failure_timeout: Some(failure_timeout),
         retransmit_after: None,

@@ -3,10 +3,13 @@
 //! In: code from an assembler closure. Out: an engine that is about to execute it.
 
 use iced_x86::code_asm::CodeAssembler;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 use vmm::{
     engine::{Engine, Exit, Goal, Reply, Stop},
-    machine::boot::{BootState, Segment},
+    machine::{
+        GuestMemory,
+        boot::{BootState, Segment},
+    },
 };
 
 /// Where a snippet begins.
@@ -38,9 +41,9 @@ pub const USER: u64 = 0x40_0000;
 pub fn memory(
     kernel: impl FnOnce(&mut CodeAssembler),
     user: impl FnOnce(&mut CodeAssembler),
-) -> GuestMemoryMmap {
+) -> GuestMemory {
     let memory =
-        GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]).expect("8 MiB of memory");
+        GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]).expect("8 MiB of memory");
     write_tables(&memory);
     write_handlers(&memory);
     write_code(&memory, CODE, kernel);
@@ -48,7 +51,7 @@ pub fn memory(
     memory
 }
 
-fn write_code(memory: &GuestMemoryMmap, at: u64, assemble: impl FnOnce(&mut CodeAssembler)) {
+fn write_code(memory: &GuestMemory, at: u64, assemble: impl FnOnce(&mut CodeAssembler)) {
     let mut assembler = CodeAssembler::new(64).expect("a 64-bit assembler");
     assemble(&mut assembler);
     let code = assembler.assemble(at).expect("the snippet assembles");
@@ -57,14 +60,14 @@ fn write_code(memory: &GuestMemoryMmap, at: u64, assemble: impl FnOnce(&mut Code
         .expect("code fits");
 }
 
-fn put(memory: &GuestMemoryMmap, address: u64, value: u64) {
+fn put(memory: &GuestMemory, address: u64, value: u64) {
     memory
         .write_obj(value, GuestAddress(address))
         .expect("tables fit");
 }
 
 /// Identity mapping of the first 8 MiB, and flat segments.
-fn write_tables(memory: &GuestMemoryMmap) {
+fn write_tables(memory: &GuestMemory) {
     const PRESENT_WRITABLE_USER: u64 = 7;
     const USER_BIT: u64 = 1 << 2;
     const LARGE: u64 = 1 << 7;
@@ -103,7 +106,7 @@ fn write_tables(memory: &GuestMemoryMmap) {
 }
 
 /// An IDT of 256 gates to stubs that tell their vector.
-fn write_handlers(memory: &GuestMemoryMmap) {
+fn write_handlers(memory: &GuestMemory) {
     for vector in 0..256_u64 {
         let handler = HANDLERS + vector * 16;
         let gate = (handler & 0xFFFF)

@@ -16,6 +16,7 @@ use vmm::{
         client::COUNTER_PORT,
         network::{GUEST_ADDRESS, Host, Network, TAP},
     },
+    engine::EngineKind,
     host::{Event, StampedEvent},
 };
 
@@ -35,6 +36,8 @@ pub enum Talk {
 /// A machine to record.
 #[derive(Clone, Debug)]
 pub struct Guest {
+    /// What runs it.
+    pub engine: EngineKind,
     /// ELF file.
     pub kernel: PathBuf,
     /// Initial RAM disk.
@@ -52,8 +55,9 @@ pub struct Guest {
 impl Guest {
     /// A bare-metal guest.
     #[must_use]
-    pub fn bare(name: &str, command_line: &str) -> Self {
+    pub fn bare(engine: EngineKind, name: &str, command_line: &str) -> Self {
         Self {
+            engine,
             kernel: images::bare(name),
             initrd: None,
             command_line: command_line.to_owned(),
@@ -68,7 +72,7 @@ impl Guest {
         let mut arguments: Vec<OsString> = [
             verb,
             "--engine",
-            "kvm",
+            self.engine.name(),
             "--memory",
             self.memory,
             "--cmdline",

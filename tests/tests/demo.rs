@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_tests::{images, rig::serial};
+use lockstep_tests::{engines::EngineKind, images, on_every_engine, rig::serial};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -93,11 +93,18 @@ fn interfaces() -> Vec<String> {
     lines.collect()
 }
 
-#[test]
-fn rounds_are_shown_and_told_as_json() {
+fn show_rounds(engine: EngineKind) {
     let _one = serial();
     let before = interfaces();
-    let options = ["--kill-after", "0.3", "--rounds", "2", "--json"];
+    let options = [
+        "--engine",
+        engine.name(),
+        "--kill-after",
+        "0.3",
+        "--rounds",
+        "2",
+        "--json",
+    ];
     let output = Demo::new(&images::bare("echo"), &options).output();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
@@ -109,7 +116,7 @@ fn rounds_are_shown_and_told_as_json() {
         serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert_eq!(
         (report["engine"].as_str(), report["guest"].as_str()),
-        (Some("kvm"), Some("bare"))
+        (Some(engine.name()), Some("bare"))
     );
     let rounds = report["rounds"].as_array().expect("a list");
     assert_eq!(rounds.len(), 2);
@@ -127,6 +134,12 @@ fn rounds_are_shown_and_told_as_json() {
         }
     }
     assert_eq!(interfaces(), before);
+}
+
+on_every_engine! {
+    fn rounds_are_shown_and_told_as_json(engine) {
+        show_rounds(engine);
+    }
 }
 
 #[test]

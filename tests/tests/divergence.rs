@@ -3,7 +3,7 @@
 use std::{fs::File, path::Path, process::Command};
 
 use lockstep_tests::{
-    images,
+    images, on_every_engine,
     twins::{Guest, Recording},
 };
 use logging_channel::{
@@ -59,82 +59,81 @@ fn expect_divergence(recording: &Recording, what: &str, change: impl FnOnce(&mut
     assert!(said.contains("Divergence at"), "{what}: {said}");
 }
 
-#[test]
-fn every_change_of_a_log_is_found() {
-    let recording = Recording::make(&Guest::bare("clock", "count=50"), 1);
-    assert_eq!(
-        replay_changed(&recording, |_| {}),
-        None,
-        "an unchanged copy replays"
-    );
+on_every_engine! {
+    fn every_change_of_a_log_is_found(engine) {
+        let recording = Recording::make(&Guest::bare(engine, "clock", "count=50"), 1);
+        assert_eq!(
+            replay_changed(&recording, |_| {}),
+            None,
+            "an unchanged copy replays"
+        );
 
-    expect_divergence(
-        &recording,
-        "a time read that says something else",
-        |entries| {
+        expect_divergence(
+            &recording,
+            "a time read that says something else",
+            |entries| {
+                let place = middle(entries, |event| matches!(event, Event::Time { .. }));
+                let Event::Time { guest_ns } = &mut entries[place].event else {
+                    unreachable!()
+                };
+                *guest_ns += 100_000;
+            },
+        );
+        expect_divergence(&recording, "a time read that is gone", |entries| {
             let place = middle(entries, |event| matches!(event, Event::Time { .. }));
-            let Event::Time { guest_ns } = &mut entries[place].event else {
+            entries.remove(place);
+        });
+        expect_divergence(&recording, "an output that never was", |entries| {
+            let place = middle(entries, |event| matches!(event, Event::Output { .. }));
+            let Event::Output { digest, .. } = &mut entries[place].event else {
                 unreachable!()
             };
-            *guest_ns += 100_000;
-        },
-    );
-    expect_divergence(&recording, "a time read that is gone", |entries| {
-        let place = middle(entries, |event| matches!(event, Event::Time { .. }));
-        entries.remove(place);
-    });
-    expect_divergence(&recording, "an output that never was", |entries| {
-        let place = middle(entries, |event| matches!(event, Event::Output { .. }));
-        let Event::Output { digest, .. } = &mut entries[place].event else {
-            unreachable!()
-        };
-        *digest = Digest::of(b"something else");
-    });
-    expect_divergence(&recording, "an entry at another position", |entries| {
-        let place = middle(entries, |event| matches!(event, Event::Time { .. }));
-        entries[place].at.exits += 1;
-    });
-    expect_divergence(&recording, "another state at the end", |entries| {
-        let Some(Event::End { digest, .. }) = entries.last_mut().map(|entry| &mut entry.event)
-        else {
-            unreachable!()
-        };
-        *digest = Digest::of(b"another state");
-    });
-}
+            *digest = Digest::of(b"something else");
+        });
+        expect_divergence(&recording, "an entry at another position", |entries| {
+            let place = middle(entries, |event| matches!(event, Event::Time { .. }));
+            entries[place].at.exits += 1;
+        });
+        expect_divergence(&recording, "another state at the end", |entries| {
+            let Some(Event::End { digest, .. }) = entries.last_mut().map(|entry| &mut entry.event)
+            else {
+                unreachable!()
+            };
+            *digest = Digest::of(b"another state");
+        });
+    }
 
-#[test]
-fn a_late_or_a_different_interrupt_is_found() {
-    let recording = Recording::make(&Guest::bare("sleeper", "count=20 hz=200"), 1);
-    expect_divergence(&recording, "another vector", |entries| {
-        let place = middle(entries, |event| matches!(event, Event::Interrupt { .. }));
-        let Event::Interrupt { vector } = &mut entries[place].event else {
-            unreachable!()
-        };
-        *vector += 1;
-    });
-    expect_divergence(&recording, "an interrupt that is gone", |entries| {
-        let place = middle(entries, |event| matches!(event, Event::Interrupt { .. }));
-        entries.remove(place);
-    });
-    expect_divergence(&recording, "a tick that is gone", |entries| {
-        let place = middle(entries, |event| matches!(event, Event::Tick { .. }));
-        entries.remove(place);
-    });
-}
+    fn a_late_or_a_different_interrupt_is_found(engine) {
+        let recording = Recording::make(&Guest::bare(engine, "sleeper", "count=20 hz=200"), 1);
+        expect_divergence(&recording, "another vector", |entries| {
+            let place = middle(entries, |event| matches!(event, Event::Interrupt { .. }));
+            let Event::Interrupt { vector } = &mut entries[place].event else {
+                unreachable!()
+            };
+            *vector += 1;
+        });
+        expect_divergence(&recording, "an interrupt that is gone", |entries| {
+            let place = middle(entries, |event| matches!(event, Event::Interrupt { .. }));
+            entries.remove(place);
+        });
+        expect_divergence(&recording, "a tick that is gone", |entries| {
+            let place = middle(entries, |event| matches!(event, Event::Tick { .. }));
+            entries.remove(place);
+        });
+    }
 
-#[test]
-fn a_log_of_another_machine_is_refused() {
-    let recording = Recording::make(&Guest::bare("sleeper", "count=2 hz=200"), 1);
-    let mut arguments = recording.replay_arguments(&recording.log());
-    arguments.extend(["--mac".into(), "52:54:00:00:00:07".into()]);
-    let output = Command::new(images::lockstep())
-        .args(arguments)
-        .output()
-        .expect("lockstep runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        !output.status.success() && said.contains("52:54:00:00:00:07"),
-        "{said}"
-    );
+    fn a_log_of_another_machine_is_refused(engine) {
+        let recording = Recording::make(&Guest::bare(engine, "sleeper", "count=2 hz=200"), 1);
+        let mut arguments = recording.replay_arguments(&recording.log());
+        arguments.extend(["--mac".into(), "52:54:00:00:00:07".into()]);
+        let output = Command::new(images::lockstep())
+            .args(arguments)
+            .output()
+            .expect("lockstep runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains("52:54:00:00:00:07"),
+            "{said}"
+        );
+    }
 }

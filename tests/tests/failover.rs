@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use lockstep_tests::rig::{self, CALM, NERVOUS, PATIENCE, Scene, ask};
+use lockstep_tests::{
+    on_every_engine,
+    rig::{self, CALM, NERVOUS, PATIENCE, Scene, ask},
+};
 use tokio::sync::watch;
 use vmm::{
     demo::{
@@ -11,39 +14,54 @@ use vmm::{
         rig::BACKUP_PORT,
         round::{self, Stage},
     },
+    engine::EngineKind,
     host::Event,
 };
 
 /// Exit code of a replica that may not go on.
 const HALTED: i32 = 3;
 
-/// A story as a test: `story!(name, options, |scene| { … })`.
+/// A story as a test on each engine: `story!(name, options, |scene| { … })`.
 macro_rules! story {
     ($(#[$meta:meta])* $name:ident, $options:expr, |$scene:ident| $body:block) => {
         $(#[$meta])*
-        #[test]
-        fn $name() {
-            rig::play($options, |mut $scene: Scene| async move {
-                let result: Result<(), DemoError> = async { $body Ok(()) }.await;
-                ($scene, result)
-            });
+        mod $name {
+            use super::*;
+
+            fn tell(engine: EngineKind) {
+                rig::play($options(engine), |mut $scene: Scene| async move {
+                    let result: Result<(), DemoError> = async { $body Ok(()) }.await;
+                    ($scene, result)
+                });
+            }
+
+            #[test]
+            fn kvm() {
+                tell(EngineKind::Kvm);
+            }
+
+            #[test]
+            fn soft() {
+                tell(EngineKind::Soft);
+            }
         }
     };
 }
 
-fn bare(arbiter: ArbiterKind, failure_timeout: Duration) -> RigOptions {
-    rig::options(Guest::Bare, arbiter, failure_timeout)
+/// A bare guest's pair, but for its engine.
+fn bare(arbiter: ArbiterKind, failure_timeout: Duration) -> impl FnOnce(EngineKind) -> RigOptions {
+    move |engine| rig::options(engine, Guest::Bare, arbiter, failure_timeout)
 }
 
 /// Plays the demo's story: SIGKILL of the primary with requests in flight.
-fn kill_the_primary(guest: Guest, arbiter: ArbiterKind, kill_after: Duration) {
+fn kill_the_primary(engine: EngineKind, guest: Guest, arbiter: ArbiterKind, kill_after: Duration) {
     let _one = rig::serial();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     let (stage, _) = watch::channel(Stage::Starting);
-    let options = rig::options(guest, arbiter, CALM);
+    let options = rig::options(engine, guest, arbiter, CALM);
     let round = runtime.block_on(round::play(options, kill_after, &stage));
     let report = round.result.unwrap_or_else(|error| {
         panic!(
@@ -73,21 +91,27 @@ fn kill_times(rounds: u64) -> impl Iterator<Item = Duration> {
     })
 }
 
-#[test]
-fn the_primary_is_killed_at_fifty_random_times() {
-    for kill_after in kill_times(50) {
-        kill_the_primary(Guest::Bare, ArbiterKind::Tcp, kill_after);
+on_every_engine! {
+    fn the_primary_is_killed_at_many_random_times(engine) {
+        // What depends on the time of the kill is the protocol, which knows nothing of engines.
+        let rounds = match engine {
+            EngineKind::Kvm => 50,
+            EngineKind::Soft => 15,
+        };
+        for kill_after in kill_times(rounds) {
+            kill_the_primary(engine, Guest::Bare, ArbiterKind::Tcp, kill_after);
+        }
     }
-}
 
-#[test]
-fn the_primary_of_a_linux_guest_is_killed() {
-    for kill_after in kill_times(3) {
-        kill_the_primary(
-            Guest::Linux,
-            ArbiterKind::Tcp,
-            Duration::from_secs(1) + kill_after,
-        );
+    fn the_primary_of_a_linux_guest_is_killed(engine) {
+        for kill_after in kill_times(3) {
+            kill_the_primary(
+                engine,
+                Guest::Linux,
+                ArbiterKind::Tcp,
+                Duration::from_secs(1) + kill_after,
+            );
+        }
     }
 }
 

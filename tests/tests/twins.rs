@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockstep_tests::{
-    images,
+    images, on_every_engine,
     twins::{Guest, Recording, Talk},
 };
 
@@ -23,79 +23,73 @@ fn twins(guest: &Guest, expected_output: &str) {
     }
 }
 
-#[test]
-fn counter() {
-    twins(&Guest::bare("counter", "count=20 hz=100"), "counter end");
-}
+on_every_engine! {
+    fn counter(engine) {
+        twins(&Guest::bare(engine, "counter", "count=20 hz=100"), "counter end");
+    }
 
-#[test]
-fn sleeper() {
-    twins(&Guest::bare("sleeper", "count=30 hz=200"), "sleeper end");
-}
+    fn sleeper(engine) {
+        twins(&Guest::bare(engine, "sleeper", "count=30 hz=200"), "sleeper end");
+    }
 
-#[test]
-fn clock() {
-    twins(&Guest::bare("clock", "count=100"), "backwards=0");
-}
+    fn clock(engine) {
+        twins(&Guest::bare(engine, "clock", "count=100"), "backwards=0");
+    }
 
-#[test]
-fn entropy() {
-    twins(&Guest::bare("entropy", "count=10"), "entropy end");
-}
+    fn entropy(engine) {
+        twins(&Guest::bare(engine, "entropy", "count=10"), "entropy end");
+    }
 
-#[test]
-fn faults() {
-    twins(&Guest::bare("faults", ""), "faults end");
-}
+    fn faults(engine) {
+        twins(&Guest::bare(engine, "faults", ""), "faults end");
+    }
 
-#[test]
-fn user() {
-    twins(&Guest::bare("user", "count=20 hz=200"), "user end");
-}
+    fn user(engine) {
+        twins(&Guest::bare(engine, "user", "count=20 hz=200"), "user end");
+    }
 
-#[test]
-fn typist() {
-    let guest = Guest {
-        talk: Talk::Typed("hello\nlockstep\nquit\n"),
-        ..Guest::bare("typist", "")
-    };
-    twins(&guest, "petskcol");
-}
+    fn typist(engine) {
+        let guest = Guest {
+            talk: Talk::Typed("hello\nlockstep\nquit\n"),
+            ..Guest::bare(engine, "typist", "")
+        };
+        twins(&guest, "petskcol");
+    }
 
-#[test]
-fn echo() {
-    let guest = Guest {
-        talk: Talk::Requests(100),
-        ..Guest::bare("echo", "net.ip=172.31.0.2 count=100")
-    };
-    twins(&guest, "echo end answers=100");
-}
+    fn echo(engine) {
+        let guest = Guest {
+            talk: Talk::Requests(100),
+            ..Guest::bare(engine, "echo", "net.ip=172.31.0.2 count=100")
+        };
+        twins(&guest, "echo end answers=100");
+    }
 
-/// Each recording is replayed twice at once: another load than the recorded run had.
-#[test]
-fn linux_boots_twice_alike() {
-    let command_line = images::variable("LOCKSTEP_LINUX_CMDLINE");
-    let guest = Guest {
-        kernel: images::variable("LOCKSTEP_LINUX_KERNEL").into(),
-        initrd: Some(images::variable("LOCKSTEP_LINUX_INITRD").into()),
-        command_line: format!("{command_line} lockstep.run=poweroff"),
-        memory: "96M",
-        talk: Talk::Nothing,
-        limit: Duration::from_secs(600),
-    };
-    for seed in 1..4 {
-        let recording = Recording::make(&guest, seed);
-        let output = String::from_utf8_lossy(&recording.end.console);
-        assert!(output.contains("lockstep: bye"), "{output}");
-        std::thread::scope(|scope| {
-            let replays = ["first", "second"].map(|name| scope.spawn(|| recording.replay(name)));
-            for replay in replays {
-                assert_eq!(
-                    replay.join().expect("the replay ends well"),
-                    recording.end,
-                    "timing seed {seed}"
-                );
-            }
-        });
+    /// Each recording is replayed twice at once: another load than the recorded run had.
+    fn linux_boots_twice_alike(engine) {
+        let command_line = images::variable("LOCKSTEP_LINUX_CMDLINE");
+        let guest = Guest {
+            engine,
+            kernel: images::variable("LOCKSTEP_LINUX_KERNEL").into(),
+            initrd: Some(images::variable("LOCKSTEP_LINUX_INITRD").into()),
+            command_line: format!("{command_line} lockstep.run=poweroff"),
+            memory: "96M",
+            talk: Talk::Nothing,
+            limit: Duration::from_secs(600),
+        };
+        for seed in 1..4 {
+            let recording = Recording::make(&guest, seed);
+            let output = String::from_utf8_lossy(&recording.end.console);
+            assert!(output.contains("lockstep: bye"), "{output}");
+            std::thread::scope(|scope| {
+                let replays = ["first", "second"].map(|name| scope.spawn(|| recording.replay(name)));
+                for replay in replays {
+                    assert_eq!(
+                        replay.join().expect("the replay ends well"),
+                        recording.end,
+                        "timing seed {seed}"
+                    );
+                }
+            });
+        }
     }
 }

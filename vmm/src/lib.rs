@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod devices;
+pub mod doctor;
 pub mod effect;
 pub mod engine;
 pub mod host;

@@ -255,7 +255,7 @@ fn each_fault_has_its_own_error() {
             |f| f[4] = 9,
             CodecError::Version {
                 found: 9,
-                expected: 1,
+                expected: 2,
             },
         ),
         (|f| f[9] ^= 1, CodecError::HeaderChecksum),

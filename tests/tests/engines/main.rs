@@ -4,9 +4,11 @@ mod user_mode;
 
 use iced_x86::code_asm::*;
 use lockstep_tests::snippet::{self, HANDLER_PORT, expect, next_exit};
-use vmm::engine::{Engine, Exit, Goal, Reply, Stop, kvm::KvmEngine};
+use vmm::engine::{AnyEngine, Engine, EngineKind, Exit, Goal, Reply, Stop};
 
-/// Runs `check` on every engine that this host has.
+const ENGINES: [EngineKind; 2] = [EngineKind::Kvm, EngineKind::Soft];
+
+/// Runs `check` on every engine.
 fn on_every_engine(kernel: impl Fn(&mut CodeAssembler), check: impl Fn(&mut dyn Engine)) {
     with_user_code(kernel, |a| a.nop().unwrap(), check);
 }
@@ -16,11 +18,25 @@ fn with_user_code(
     user: impl Fn(&mut CodeAssembler),
     check: impl Fn(&mut dyn Engine),
 ) {
-    let memory = snippet::memory(&kernel, &user);
-    let mut kvm = KvmEngine::new(&memory).expect("these tests need /dev/kvm");
-    kvm.boot(&snippet::state())
+    for kind in ENGINES {
+        on_engine(kind, &kernel, &user, &check);
+    }
+}
+
+fn on_engine(
+    kind: EngineKind,
+    kernel: impl FnOnce(&mut CodeAssembler),
+    user: impl FnOnce(&mut CodeAssembler),
+    check: impl FnOnce(&mut dyn Engine),
+) {
+    // Shown if the test fails.
+    eprintln!("on {kind}:");
+    let memory = snippet::memory(kernel, user);
+    let mut engine = AnyEngine::new(kind, &memory).expect("these tests need /dev/kvm");
+    engine
+        .boot(&snippet::state())
         .expect("the initial state is legal");
-    check(&mut kvm);
+    check(&mut engine);
 }
 
 const RAX: usize = 0;
@@ -189,45 +205,58 @@ fn accesses_outside_of_memory_are_mmio() {
 
 #[test]
 fn the_trapped_time_stamp_counter_fills_edx_and_eax() {
-    on_every_engine(
-        |a| {
-            a.mov(rdx, u64::MAX).unwrap();
-            a.in_(eax, 0xEE).unwrap();
-            a.mov(rbx, rax).unwrap();
-            a.mov(rsi, rdx).unwrap();
-            a.in_(eax, 0xEF).unwrap();
-            a.nop().unwrap();
-            a.hlt().unwrap();
-        },
-        |engine| {
-            expect(
-                engine,
-                Exit::TscRead { with_aux: false },
-                Reply::Tsc {
-                    value: 0x1234_5678_9ABC_DEF0,
-                },
-            );
-            expect(
-                engine,
-                Exit::TscRead { with_aux: true },
-                Reply::Tsc {
-                    value: 0x1_0000_0002,
-                },
-            );
-            expect(engine, Exit::Halt, Reply::None);
-            let registers = engine.registers().unwrap();
-            assert_eq!(registers.general[RBX], 0x9ABC_DEF0);
-            assert_eq!(registers.general[4], 0x1234_5678);
-            assert_eq!(
-                (
-                    registers.general[RAX],
-                    registers.general[RDX],
-                    registers.general[RCX]
-                ),
-                (2, 1, 0)
-            );
-        },
-    );
+    for kind in ENGINES {
+        on_engine(
+            kind,
+            |a| {
+                a.mov(rdx, u64::MAX).unwrap();
+                match kind {
+                    // What the loader makes of the instruction.
+                    EngineKind::Kvm => a.in_(eax, 0xEE).unwrap(),
+                    EngineKind::Soft => a.rdtsc().unwrap(),
+                }
+                a.mov(rbx, rax).unwrap();
+                a.mov(rsi, rdx).unwrap();
+                match kind {
+                    EngineKind::Kvm => {
+                        a.in_(eax, 0xEF).unwrap();
+                        a.nop().unwrap();
+                    }
+                    EngineKind::Soft => a.rdtscp().unwrap(),
+                }
+                a.hlt().unwrap();
+            },
+            |a| a.nop().unwrap(),
+            |engine| {
+                expect(
+                    engine,
+                    Exit::TscRead { with_aux: false },
+                    Reply::Tsc {
+                        value: 0x1234_5678_9ABC_DEF0,
+                    },
+                );
+                expect(
+                    engine,
+                    Exit::TscRead { with_aux: true },
+                    Reply::Tsc {
+                        value: 0x1_0000_0002,
+                    },
+                );
+                expect(engine, Exit::Halt, Reply::None);
+                let registers = engine.registers().unwrap();
+                assert_eq!(registers.general[RBX], 0x9ABC_DEF0);
+                assert_eq!(registers.general[4], 0x1234_5678);
+                assert_eq!(
+                    (
+                        registers.general[RAX],
+                        registers.general[RDX],
+                        registers.general[RCX]
+                    ),
+                    (2, 1, 0)
+                );
+            },
+        );
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ use vmm::demo::{
     round::{self, Round, Stage},
     with_causes,
 };
+use vmm::doctor::Choice;
 
 use super::{block_on, machine_args::EngineArg};
 
@@ -87,14 +88,6 @@ impl DemoArgs {
             GuestArg::Bare => Duration::from_secs(3),
         })
     }
-
-    /// The engine's name. KVM is what `auto` means wherever there is nothing else.
-    fn engine(&self) -> &'static str {
-        match self.engine {
-            EngineArg::Auto | EngineArg::Kvm => "kvm",
-            EngineArg::Soft => "soft",
-        }
-    }
 }
 
 /// Plays all rounds and tells what came of them.
@@ -111,15 +104,18 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    // Once for both replicas: they must agree.
+    let Choice { engine, why } = args.engine.resolve();
+    tell(&format!("engine {engine}: {why}"));
     let options = RigOptions {
         program: std::env::current_exe().context("Cannot find this program's file")?,
         images: images(args).await?,
-        engine: args.engine().into(),
+        engine,
         arbiter: ArbiterKind::Tcp,
         failure_timeout: None,
         retransmit_after: args.rto_min.map(Duration::from_millis),
     };
-    let mut report = Report::new(args.engine(), args.guest());
+    let mut report = Report::new(engine.name(), args.guest());
     for number in 1..=args.rounds {
         let title = if args.rounds > 1 {
             format!("round {number}/{}: ", args.rounds)
@@ -130,11 +126,7 @@ async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         tell_evidence(&round.evidence);
         match round.result {
             Ok(round) => {
-                let text = format!(
-                    "{title}{} guest on {}\n{round}",
-                    args.guest(),
-                    args.engine()
-                );
+                let text = format!("{title}{} guest on {engine}\n{round}", args.guest());
                 if args.json {
                     tell(&text);
                 } else {

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use vmm::{
+    doctor::{self, Choice, Speeds},
+    engine::EngineKind,
     host::{Console, EventSink, RawTerminal, Tap},
     session::{
-        setup::{EngineChoice, MacAddress, MachineConfig},
+        reports::Reporter,
+        setup::{MacAddress, MachineConfig},
         world::World,
     },
 };
@@ -14,7 +17,7 @@ use vmm::{
 /// Values of `--engine`.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum EngineArg {
-    /// The best that this host has
+    /// KVM if it runs kernel code at the processor's speed here, else the software CPU: measured, see `lockstep doctor`
     #[default]
     Auto,
     /// KVM
@@ -23,12 +26,17 @@ pub enum EngineArg {
     Soft,
 }
 
-impl From<EngineArg> for EngineChoice {
-    fn from(arg: EngineArg) -> Self {
-        match arg {
-            EngineArg::Auto => Self::Auto,
-            EngineArg::Kvm => Self::Kvm,
-            EngineArg::Soft => Self::Soft,
+impl EngineArg {
+    /// The engine that is meant; for `auto` it is measured.
+    pub fn resolve(self) -> Choice {
+        let asked = |engine| Choice {
+            engine,
+            why: "it was asked for".to_owned(),
+        };
+        match self {
+            Self::Auto => doctor::choose(&Speeds::measure()),
+            Self::Kvm => asked(EngineKind::Kvm),
+            Self::Soft => asked(EngineKind::Soft),
         }
     }
 }
@@ -67,11 +75,13 @@ pub struct MachineArgs {
 }
 
 impl MachineArgs {
-    /// The machine itself.
-    pub fn config(&self) -> MachineConfig {
+    /// The machine itself; tells which engine will run it.
+    pub fn config(&self, reporter: &Reporter) -> MachineConfig {
+        let choice = self.engine.resolve();
+        reporter.engine(&choice);
         let card = self.mac.or(self.tap.as_ref().map(|_| MacAddress::DEFAULT));
         MachineConfig {
-            engine: self.engine.into(),
+            engine: choice.engine,
             kernel: self.kernel.clone(),
             initrd: self.initrd.clone(),
             command_line: self.cmdline.clone(),

@@ -2,6 +2,7 @@
 
 mod arbiter;
 mod demo;
+mod doctor;
 mod machine_args;
 mod pair;
 mod record;
@@ -47,6 +48,8 @@ enum Verb {
     Record(record::RecordArgs),
     /// Replay a recorded machine
     Replay(record::ReplayArgs),
+    /// Tell what this host can do, and which engine suits it
+    Doctor(doctor::DoctorArgs),
 }
 
 impl Command {
@@ -60,6 +63,7 @@ impl Command {
             Verb::Demo(args) => demo::run(&args),
             Verb::Record(args) => record::record(&args),
             Verb::Replay(args) => record::replay(&args),
+            Verb::Doctor(args) => doctor::run(&args),
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct ReplayArgs {
 /// Runs the machine and records it.
 pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Solo, args.machine.event_sink()?);
-    let prepared = Prepared::new(&args.machine.config())?;
+    let prepared = Prepared::new(&args.machine.config(&reporter))?;
     let boot = boot_choices()?;
     let recorder = FileRecorder::create(&args.log, prepared.identity().clone(), boot.clone())?;
     let machine = prepared.boot(&boot)?;
@@ -69,7 +69,7 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
 pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Replay, args.machine.event_sink()?);
     let reader = playback::open(&args.log)?;
-    let prepared = Prepared::new(&args.machine.config())?;
+    let prepared = Prepared::new(&args.machine.config(&reporter))?;
     let differences = reader.identity().mismatches(prepared.identity());
     if !differences.is_empty() {
         let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();

@@ -165,10 +165,3 @@ fn said_last(words: &Option<String>) -> String {
         .map(|words| format!(": {words}"))
         .unwrap_or_default()
 }
-
-/// An error and its causes in one line, as the command line shows them.
-#[must_use]
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}

@@ -35,8 +35,9 @@ pub mod tally;
 pub mod timeline;
 mod wait;
 
+pub use crate::host::with_causes;
 pub use client::Client;
-pub use error::{DemoError, with_causes};
+pub use error::DemoError;
 pub use images::{Guest, Images};
 pub use network::{Cable, Host, Network};
 pub use processes::Process;

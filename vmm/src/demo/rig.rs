@@ -17,6 +17,7 @@ use super::{
     network::{CLIENT_ADDRESS, GUEST_ADDRESS, Host, TAP},
     wait, with_causes,
 };
+use crate::engine::EngineKind;
 use crate::host::{Event, StampedEvent};
 
 // Ports are free: the networks are the rig's own.
@@ -70,7 +71,7 @@ pub struct RigOptions {
     /// What runs in the pair.
     pub images: Images,
     /// `--engine` of both replicas.
-    pub engine: String,
+    pub engine: EngineKind,
     /// Who decides.
     pub arbiter: ArbiterKind,
     /// `--failure-timeout` of both replicas, if not the default.
@@ -351,7 +352,7 @@ impl Rig {
             option("--failure-timeout", &timeout.as_millis().to_string());
         }
         let images = &self.options.images;
-        option("--engine", &self.options.engine);
+        option("--engine", &self.options.engine.name());
         option("--kernel", &images.kernel);
         if let Some(initrd) = &images.initrd {
             option("--initrd", initrd);

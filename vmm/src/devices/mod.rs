@@ -33,9 +33,9 @@ mod tests;
 
 use logging_channel::codec::canonical_bytes;
 use serde::{Deserialize, Serialize};
-use vm_memory::GuestMemoryMmap;
 
 use crate::effect::Effect;
+use crate::machine::GuestMemory;
 use crate::machine::layout::{
     MMIO_STRIDE, NET_IRQ, NET_MMIO, RNG_IRQ, RNG_MMIO, RTC_IRQ, SERIAL_IRQ, TIMER_IRQ,
 };
@@ -204,7 +204,7 @@ impl Devices {
     }
 
     /// Writes `data` at `address`. A notification of a queue is served before this returns.
-    pub fn mmio_write(&mut self, address: u64, data: &[u8], memory: &GuestMemoryMmap) {
+    pub fn mmio_write(&mut self, address: u64, data: &[u8], memory: &GuestMemory) {
         match (mmio_window(address, data.len()), &mut self.net) {
             (Some((Window::Net, offset)), Some(net)) => {
                 net.write(offset, data, memory, &mut self.outbox);
@@ -230,7 +230,7 @@ impl Devices {
 
     /// What the machine would take now.
     #[must_use]
-    pub fn wants(&self, memory: &GuestMemoryMmap) -> Wants {
+    pub fn wants(&self, memory: &GuestMemory) -> Wants {
         Wants {
             deadline_ns: self.deadline_ns(),
             frame: self.takes_frame(memory),
@@ -248,7 +248,7 @@ impl Devices {
 
     /// [`Wants::frame`] alone; it reads the ring.
     #[must_use]
-    pub fn takes_frame(&self, memory: &GuestMemoryMmap) -> bool {
+    pub fn takes_frame(&self, memory: &GuestMemory) -> bool {
         self.net
             .as_ref()
             .is_some_and(|net| net.has_receive_room(memory))
@@ -262,7 +262,7 @@ impl Devices {
 
     /// [`Wants::entropy_bytes`] alone; it reads the ring.
     #[must_use]
-    pub fn entropy_bytes(&self, memory: &GuestMemoryMmap) -> Option<usize> {
+    pub fn entropy_bytes(&self, memory: &GuestMemory) -> Option<usize> {
         self.rng.requested_bytes(memory)
     }
 
@@ -275,7 +275,7 @@ impl Devices {
     }
 
     /// A frame enters the receive ring; it is dropped where there is no room for it.
-    pub fn receive_frame(&mut self, bytes: &[u8], memory: &GuestMemoryMmap) {
+    pub fn receive_frame(&mut self, bytes: &[u8], memory: &GuestMemory) {
         if let Some(net) = &mut self.net {
             net.receive(bytes, memory);
         }
@@ -289,7 +289,7 @@ impl Devices {
     }
 
     /// Random bytes answer the oldest entropy request.
-    pub fn entropy(&mut self, bytes: &[u8], memory: &GuestMemoryMmap) {
+    pub fn entropy(&mut self, bytes: &[u8], memory: &GuestMemory) {
         self.rng.answer(bytes, memory);
         self.drive_lines();
     }

@@ -2,7 +2,7 @@
 
 mod any_guest;
 
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestAddress;
 
 use super::*;
 use crate::machine::layout::*;
@@ -18,8 +18,8 @@ fn devices() -> Devices {
     Devices::new(&config)
 }
 
-fn memory() -> GuestMemoryMmap {
-    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap()
+fn memory() -> GuestMemory {
+    GuestMemory::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap()
 }
 
 /// Both interrupt controllers, as Linux sets them up.

@@ -12,9 +12,49 @@
 //!   └──────┘ ◄──── interrupt(vector), if accepts_interrupts() ◄──────────────────┴┘
 //! ```
 
+pub mod any;
 pub mod kvm;
+pub mod soft;
+
+pub use any::AnyEngine;
 
 use crate::machine::boot::BootState;
+
+/// The engines there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// KVM.
+    Kvm,
+    /// The software CPU.
+    Soft,
+}
+
+impl EngineKind {
+    /// As in `--engine`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Soft => "soft",
+        }
+    }
+}
+
+impl std::fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What an engine can count, and with it where it can stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockKind {
+    /// Exits. [`Goal::Instructions`] and [`Goal::Interruptible`] work for short stretches from an exit: the engine single-steps.
+    Exits,
+    /// Every instruction, at full speed. The engine stops anywhere.
+    Instructions,
+}
 
 /// What the guest asks or tells. Only architectural events are exits; signals and whatever a
 /// host's KVM needs help with are not.
@@ -172,6 +212,9 @@ pub enum EngineError {
 pub trait Engine {
     /// What this engine counts, and where it takes interrupts. Replicas of one pair have the same.
     fn clock(&self) -> String;
+
+    /// What kind of clock that is.
+    fn clock_kind(&self) -> ClockKind;
 
     /// The CPU model that the guest sees, together with what the host lets through.
     fn cpu_model(&self) -> String;

@@ -86,3 +86,10 @@ pub enum HostError {
         source: io::Error,
     },
 }
+
+/// An error and its causes in one line, as the command line shows them.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

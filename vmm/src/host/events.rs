@@ -14,6 +14,7 @@ use logging_channel::Position;
 use serde::{Deserialize, Serialize};
 
 use super::{HostError, clock};
+use crate::engine::EngineKind;
 
 /// What a process is in a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,13 @@ pub enum Event {
     Role {
         /// Its part in the pair.
         role: Role,
+    },
+    /// What runs the guest.
+    Engine {
+        /// The engine.
+        engine: EngineKind,
+        /// Why this one.
+        why: String,
     },
     /// Primary and backup agreed to be a pair.
     PairFormed {
@@ -228,6 +236,10 @@ mod tests {
                 reason: "reset".into(),
                 digest: "00ff".into(),
             },
+            Event::Engine {
+                engine: EngineKind::Soft,
+                why: "it was asked for".into(),
+            },
         ]
     }
 
@@ -250,7 +262,7 @@ mod tests {
         let events: Vec<_> = lines.iter().map(|line| line.event.clone()).collect();
         assert_eq!(events, all_events());
         assert!(lines.is_sorted_by_key(|line| line.mono_ns));
-        assert!(before <= lines[0].mono_ns && lines[11].mono_ns <= after);
+        assert!(before <= lines[0].mono_ns && lines[12].mono_ns <= after);
     }
 
     #[test]
@@ -275,6 +287,10 @@ mod tests {
         assert_eq!(
             json(events[10].clone()),
             r#"{"time_ns":5,"mono_ns":7,"event":"divergence","position":{"exits":60,"instructions":2},"expected":"out 0x3f8","actual":"hlt"}"#
+        );
+        assert_eq!(
+            json(events[12].clone()),
+            r#"{"time_ns":5,"mono_ns":7,"event":"engine","engine":"soft","why":"it was asked for"}"#
         );
     }
 

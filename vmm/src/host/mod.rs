@@ -7,11 +7,12 @@ pub mod clock;
 pub mod console;
 mod error;
 pub mod events;
+pub mod survey;
 pub mod tap;
 
 pub use clock::{MonotonicClock, unix_time_s};
 pub use console::{Console, ConsoleOutput, RawTerminal, Typed};
-pub use error::HostError;
+pub use error::{HostError, with_causes};
 pub use events::{Event, EventSink, Role, StampedEvent};
 pub use tap::{MacAddress, Tap, rarp_announcement};
 

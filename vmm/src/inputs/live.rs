@@ -5,6 +5,16 @@
 //!
 //! Order at each position: entropy, frame, console, timer tick, interrupt. The tick comes after what else arrived and is held back
 //! while another interrupt waits, so that a guest that is slow at its ticks still gets its packets (IRQ 0 has the highest priority).
+//!
+//! Where the world is asked depends on what the engine counts:
+//!
+//! ```text
+//!  ClockKind::Exits         at each exit. If an interrupt waits and is not accepted there: Step, some instructions further.
+//!  ClockKind::Instructions  at each exit and, however long the guest computes, after each slice of instructions. If an interrupt
+//!                           waits and is not accepted there: where it is, at the first instruction boundary that accepts it.
+//! ```
+//!
+//! The replay needs no word about slices: each entry's position says where the machine stood.
 
 use std::{
     sync::Arc,
@@ -13,11 +23,23 @@ use std::{
 
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
-use super::{InputError, Inputs, Next, inbox::Inbox, recorder::Recorder};
-use crate::{effect::Effect, engine::Goal, inputs::Situation};
+use super::{InputError, Inputs, Next, inbox::Inbox, jitter::Jitter, recorder::Recorder};
+use crate::{
+    effect::Effect,
+    engine::{ClockKind, Goal},
+    inputs::Situation,
+};
 
 /// Instructions that are single-stepped at most, from an exit where an interrupt waits, to find a place that takes it.
 const STEP_LIMIT: u64 = 16;
+
+/// A guest that computes is stopped after so many instructions to be given what has arrived: some 0.1 ms at 200 million a second, less than
+/// a network's delay and far less than a timer's period, and long enough that stopping costs nothing that could be measured.
+pub(super) const SLICE_INSTRUCTIONS: u64 = 20_000;
+
+/// Exits and slices from one digest to the next. Whatever the guest does, that many instructions later at the latest (5 million; some 30 ms) the log
+/// says how far it is: a backup is never further behind than that without knowing it, and pacing (`session/pipe.rs`) has its say.
+const DIGEST_TURNS: u32 = 256;
 
 /// The guest's clock: guest time `base_ns` was at the host's `since`.
 #[derive(Clone, Copy, Debug)]
@@ -43,33 +65,6 @@ impl GuestClock {
     }
 }
 
-/// Defers inputs at random: another seed, another timing. For tests of replay.
-#[derive(Clone, Copy, Debug)]
-pub struct Jitter {
-    state: u64,
-}
-
-impl Jitter {
-    /// A sequence of decisions.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self { state: seed }
-    }
-
-    /// SplitMix64 (Steele, Lea and Flood 2014).
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn defers(&mut self) -> bool {
-        self.next() & 3 == 0
-    }
-}
-
 /// The world as inputs.
 pub struct Live {
     clock: GuestClock,
@@ -78,6 +73,8 @@ pub struct Live {
     next_seq: u64,
     /// Where the last interrupt was taken: its handler begins there, with interrupts off.
     interrupted_at: Option<Position>,
+    /// Exits and slices since the last digest.
+    turns: u32,
     jitter: Option<Jitter>,
 }
 
@@ -96,6 +93,7 @@ impl Live {
             recorder,
             next_seq,
             interrupted_at: None,
+            turns: 0,
             jitter: None,
         }
     }
@@ -169,8 +167,37 @@ impl Live {
 
     fn defers(&mut self, at: Position, machine: &dyn Situation) -> bool {
         !machine.halted()
-            && at.instructions == 0
+            && (at.instructions == 0 || machine.clock_kind() == ClockKind::Instructions)
             && self.jitter.as_mut().is_some_and(Jitter::defers)
+    }
+
+    /// Lets the guest run on, to where the world is asked again.
+    fn run_on(&mut self, at: Position, machine: &dyn Situation) -> Next {
+        self.turns += 1;
+        if machine.clock_kind() == ClockKind::Exits {
+            return Next::Run(Goal::Exit);
+        }
+        let slice = self
+            .jitter
+            .as_mut()
+            .map_or(SLICE_INSTRUCTIONS, Jitter::slice_instructions);
+        let limit = at.instructions + slice;
+        Next::Run(
+            if machine.interrupt_pending() && !machine.accepts_interrupts() {
+                Goal::Interruptible { limit }
+            } else {
+                Goal::Instructions(limit)
+            },
+        )
+    }
+
+    /// On a clock that counts exits, lets the guest run on while an interrupt waits that it does not accept here.
+    fn step_on(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError> {
+        if at.instructions > 0 || self.interrupted_at == Some(at) {
+            return Ok(self.run_on(at, machine));
+        }
+        self.record(at, Event::Step { limit: STEP_LIMIT }, None)?;
+        Ok(Next::Run(Goal::Interruptible { limit: STEP_LIMIT }))
     }
 }
 
@@ -200,8 +227,12 @@ impl Inputs for Live {
     }
 
     fn next(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError> {
+        if self.turns >= DIGEST_TURNS {
+            self.turns = 0;
+            return Ok(Next::Digest);
+        }
         if self.defers(at, machine) {
-            return Ok(Next::Run(Goal::Exit));
+            return Ok(self.run_on(at, machine));
         }
         loop {
             if let Some(event) = self.arrived(machine)? {
@@ -218,14 +249,10 @@ impl Inputs for Live {
             }
             self.wait(machine);
         }
-        if !machine.interrupt_pending() {
-            return Ok(Next::Run(Goal::Exit));
+        match machine.clock_kind() {
+            ClockKind::Exits if machine.interrupt_pending() => self.step_on(at, machine),
+            _ => Ok(self.run_on(at, machine)),
         }
-        if at.instructions > 0 || self.interrupted_at == Some(at) {
-            return Ok(Next::Run(Goal::Exit));
-        }
-        self.record(at, Event::Step { limit: STEP_LIMIT }, None)?;
-        Ok(Next::Run(Goal::Interruptible { limit: STEP_LIMIT }))
     }
 
     fn interrupted(&mut self, at: Position, vector: Option<u8>) -> Result<(), InputError> {
@@ -251,3 +278,6 @@ impl Inputs for Live {
         self.record(at, Event::End { reason, digest }, None)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,6 +151,7 @@ impl<S: LogSource> Inputs for Logged<S> {
         }
         match &entry.event {
             Event::Interrupt { .. } => Ok(Next::Interrupt),
+            Event::Digest { .. } => Ok(Next::Digest),
             Event::Tick { guest_ns } if *guest_ns < last_ns => {
                 Err(divergence(entry, at, format!("guest time {last_ns} ns already")).into())
             }
@@ -168,10 +169,7 @@ impl<S: LogSource> Inputs for Logged<S> {
                 self.replayed(&entry, None);
                 Ok(Next::Apply(entry.event))
             }
-            Event::Time { .. }
-            | Event::Output { .. }
-            | Event::Digest { .. }
-            | Event::End { .. } => Err(divergence(
+            Event::Time { .. } | Event::Output { .. } | Event::End { .. } => Err(divergence(
                 entry,
                 at,
                 "a machine that did nothing of the kind".to_owned(),

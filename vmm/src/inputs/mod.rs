@@ -9,6 +9,7 @@
 //!   `Live` records and `Logged` compares.
 
 pub mod inbox;
+pub mod jitter;
 pub mod live;
 pub mod logged;
 pub mod recorder;
@@ -17,7 +18,10 @@ pub use live::Live;
 pub use logged::Logged;
 use logging_channel::{Digest, EndReason, Event, Position};
 
-use crate::{effect::Effect, engine::Goal};
+use crate::{
+    effect::Effect,
+    engine::{ClockKind, Goal},
+};
 
 /// What the machine does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub enum Next {
     Apply(Event),
     /// Takes the interrupt that its interrupt controller requests, here.
     Interrupt,
+    /// Tells its state's digest, here.
+    Digest,
     /// Runs on.
     Run(Goal),
 }
@@ -70,6 +76,9 @@ pub enum InputError {
 /// What a machine that stands between two instructions would take. Each answer is worked out when it is asked for: some of
 /// them read guest memory, and most positions need none.
 pub trait Situation {
+    /// Where the vCPU can be stopped.
+    fn clock_kind(&self) -> ClockKind;
+
     /// When a timer is due next, guest nanoseconds since boot: give [`Event::Tick`] then.
     fn deadline_ns(&self) -> Option<u64>;
 

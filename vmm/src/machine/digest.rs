@@ -1,33 +1,27 @@
 //! Digests of a machine's state: what two replicas compare.
 //!
 //! A periodic digest covers registers, devices and one stripe of memory, in turn, so that its cost is small and
-//! bounded and every page is seen again and again. The digest at the end covers all of memory.
+//! bounded and every page is seen again and again. Whoever feeds the machine says when it is time for one
+//! ([`crate::inputs::Next::Digest`]). The digest at the end covers all of memory.
 
-use logging_channel::{Digest, Position, codec::canonical_bytes};
+use logging_channel::{Digest, codec::canonical_bytes};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::Machine;
 use crate::engine::{Engine, EngineError};
 
-/// Exits from one periodic digest to the next.
-pub const PERIOD_EXITS: u64 = 256;
 /// Memory that one periodic digest covers, bytes.
 pub const STRIPE_BYTES: u64 = 256 << 10;
 
-/// Whether a periodic digest is due at this position. A function of the position alone.
-#[must_use]
-pub fn is_due(at: Position) -> bool {
-    at.exits.is_multiple_of(PERIOD_EXITS) && at.instructions == 0
-}
-
 impl<E: Engine> Machine<E> {
-    /// Digest of registers, devices and the memory stripe whose turn it is.
+    /// Digest of registers, devices and the memory stripe whose turn it is: stripe 0 first, then the next with each digest.
     ///
     /// # Errors
     /// If the engine cannot read its registers.
     pub fn periodic_digest(&mut self) -> Result<Digest, EngineError> {
         let stripes = self.memory_bytes().div_ceil(STRIPE_BYTES);
-        let stripe = (self.exits / PERIOD_EXITS) % stripes;
+        let stripe = self.digests % stripes;
+        self.digests += 1;
         self.digest(stripe * STRIPE_BYTES, STRIPE_BYTES)
     }
 

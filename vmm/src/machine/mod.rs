@@ -12,71 +12,32 @@
 pub mod boot;
 pub mod digest;
 pub mod layout;
+pub mod memory;
 
 use logging_channel::{EndReason, Event, Position};
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+pub use memory::{GuestMemory, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryError, allocate_memory};
 
 use crate::{
     devices::{Devices, DevicesConfig},
     effect::Effect,
-    engine::{Engine, EngineError, Exit, Goal, Reply, Stop},
+    engine::{ClockKind, Engine, EngineError, Exit, Goal, Reply, Stop},
     inputs::Situation,
 };
 use boot::BootState;
 
-/// What a guest can be given at most, bytes: it must end below device memory.
-pub const MAX_MEMORY_BYTES: u64 = 3 << 30;
-const _: () = assert!(MAX_MEMORY_BYTES <= layout::MMIO_START);
-/// What a guest needs at least, bytes.
-pub const MIN_MEMORY_BYTES: u64 = 4 << 20;
-
-/// Memory comes in pages of this size, bytes.
-const PAGE_BYTES: u64 = 4096;
-
-/// Memory cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum MemoryError {
-    /// Out of bounds.
-    #[error(
-        "Guest memory of {bytes} bytes is not possible: give a multiple of 4096 from {MIN_MEMORY_BYTES} to {MAX_MEMORY_BYTES} with --memory"
-    )]
-    Size {
-        /// What was asked for.
-        bytes: u64,
-    },
-    /// The host has no room.
-    #[error("Cannot map {bytes} bytes of guest memory")]
-    Map {
-        /// What was asked for.
-        bytes: u64,
-        /// The host's answer.
-        source: vm_memory::mmap::FromRangesError,
-    },
-}
-
-/// Fresh guest memory, all zero.
-///
-/// # Errors
-/// If the size is out of bounds or the host cannot map it.
-pub fn allocate_memory(bytes: u64) -> Result<GuestMemoryMmap, MemoryError> {
-    if !(MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES).contains(&bytes) || !bytes.is_multiple_of(PAGE_BYTES)
-    {
-        return Err(MemoryError::Size { bytes });
-    }
-    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), bytes as usize)])
-        .map_err(|source| MemoryError::Map { bytes, source })
-}
-
 /// A machine and where it stands.
 pub struct Machine<E> {
     engine: E,
-    memory: GuestMemoryMmap,
+    memory: GuestMemory,
     devices: Devices,
     exits: u64,
     /// The latest guest time that any input told, nanoseconds since boot.
     time_ns: u64,
     halted: bool,
     ended: Option<EndReason>,
+    /// Periodic digests so far.
+    digests: u64,
 }
 
 impl<E: Engine> Machine<E> {
@@ -86,7 +47,7 @@ impl<E: Engine> Machine<E> {
     /// If the engine refuses the initial state.
     pub fn new(
         mut engine: E,
-        memory: GuestMemoryMmap,
+        memory: GuestMemory,
         devices: &DevicesConfig,
         state: &BootState,
     ) -> Result<Self, EngineError> {
@@ -99,6 +60,7 @@ impl<E: Engine> Machine<E> {
             time_ns: 0,
             halted: false,
             ended: None,
+            digests: 0,
         })
     }
 
@@ -269,6 +231,10 @@ impl<E: Engine> Machine<E> {
 }
 
 impl<E: Engine> Situation for Machine<E> {
+    fn clock_kind(&self) -> ClockKind {
+        self.engine.clock_kind()
+    }
+
     fn deadline_ns(&self) -> Option<u64> {
         self.devices.deadline_ns()
     }

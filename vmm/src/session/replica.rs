@@ -4,6 +4,7 @@
 //!   ┌─► inputs.next(position, machine) ── Apply(event) ──► machine.apply ──► effects ─┐
 //!   │                               ── Interrupt ─────► machine.interrupt ─────────┤
 //!   │◄─────────────────────────────────────────────────────────────────────────────┘
+//!   │                               ── Digest ────────► inputs.digest
 //!   │                               ── Run(goal) ─────► machine.run ──► Exit
 //!   │                                                                     │ inputs.time, if the exit reads time
 //!   └──────────────── inputs.output ◄── effects ◄── machine.handle ◄──────┘
@@ -14,7 +15,7 @@ use logging_channel::{Digest, EndReason, Position};
 use crate::{
     engine::{Engine, EngineError, Exit, Stop},
     inputs::{InputError, Inputs, Next},
-    machine::{Machine, digest},
+    machine::Machine,
 };
 
 /// Why a replica stopped.
@@ -87,6 +88,11 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
                 let vector = self.machine.interrupt()?;
                 self.inputs.interrupted(at, vector)?;
             }
+            Next::Digest => {
+                let at = self.machine.position();
+                let digest = self.machine.periodic_digest()?;
+                self.inputs.digest(at, digest)?;
+            }
             Next::Run(goal) => match self.machine.run(goal)? {
                 Stop::Exit(exit) => self.handle(exit)?,
                 Stop::Reached => return Ok(None),
@@ -107,12 +113,7 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
             None
         };
         self.machine.handle(exit, time_ns)?;
-        self.pass_on_effects()?;
-        if digest::is_due(at) {
-            let digest = self.machine.periodic_digest()?;
-            self.inputs.digest(at, digest)?;
-        }
-        Ok(())
+        self.pass_on_effects()
     }
 
     fn pass_on_effects(&mut self) -> Result<(), ReplicaError> {

@@ -3,6 +3,7 @@
 use logging_channel::protocol::Report;
 
 use crate::{
+    doctor::Choice,
     host::{
         events::{Event, EventSink, Role},
         say,
@@ -36,6 +37,16 @@ impl Reporter {
     /// Something that is no event.
     pub fn note(&self, text: &str) {
         say(&format!("lockstep {}: {text}", self.name));
+    }
+
+    /// Which engine runs the guest.
+    pub fn engine(&self, choice: &Choice) {
+        let Choice { engine, why } = choice;
+        self.note(&format!("engine {engine}: {why}"));
+        self.events.emit(&Event::Engine {
+            engine: *engine,
+            why: why.clone(),
+        });
     }
 
     /// The guest ended.

@@ -12,13 +12,12 @@ use logging_channel::{
     Digest,
     identity::{BootChoices, FORMAT_VERSION, Identity},
 };
-use vm_memory::GuestMemoryMmap;
 
 use crate::{
     devices::DevicesConfig,
-    engine::{Engine, EngineError, kvm::KvmEngine},
+    engine::{AnyEngine, Engine, EngineError, EngineKind},
     machine::{
-        Machine, MemoryError, allocate_memory,
+        GuestMemory, Machine, MemoryError, allocate_memory,
         boot::{self, BootError, BootImages, TscRewrite},
         layout,
     },
@@ -71,23 +70,11 @@ impl std::str::FromStr for MacAddress {
     }
 }
 
-/// Which engine runs the guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EngineChoice {
-    /// The best that this host has.
-    #[default]
-    Auto,
-    /// KVM.
-    Kvm,
-    /// The software CPU.
-    Soft,
-}
-
 /// A machine as the user describes it. Both replicas of a pair are given the same.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
     /// What runs it.
-    pub engine: EngineChoice,
+    pub engine: EngineKind,
     /// An ELF file: `vmlinux`, or a bare-metal guest.
     pub kernel: PathBuf,
     /// Initial RAM disk.
@@ -119,18 +106,22 @@ pub enum SetupError {
     /// See [`EngineError`].
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The guest that measures an engine did something else.
+    #[error("Cannot measure the engine: its guest stopped with {stop}")]
+    Unmeasurable {
+        /// How it stopped.
+        stop: String,
+    },
     /// See [`BootError`].
     #[error(transparent)]
     Boot(#[from] BootError),
-    /// Not built yet.
-    #[error("There is no software CPU in this version: use --engine kvm")]
-    NoSoftEngine,
 }
 
 /// A machine whose files are read and whose engine exists.
 pub struct Prepared {
-    engine: KvmEngine,
-    memory: GuestMemoryMmap,
+    engine: AnyEngine,
+    kind: EngineKind,
+    memory: GuestMemory,
     images: BootImages,
     mac: Option<MacAddress>,
     identity: Identity,
@@ -142,9 +133,6 @@ impl Prepared {
     /// # Errors
     /// See [`SetupError`].
     pub fn new(config: &MachineConfig) -> Result<Self, SetupError> {
-        if config.engine == EngineChoice::Soft {
-            return Err(SetupError::NoSoftEngine);
-        }
         let kernel = read("kernel", &config.kernel)?;
         let initrd = config
             .initrd
@@ -152,7 +140,7 @@ impl Prepared {
             .map(|path| read("initial RAM disk", path))
             .transpose()?;
         let memory = allocate_memory(config.memory_bytes)?;
-        let engine = KvmEngine::new(&memory)?;
+        let engine = AnyEngine::new(config.engine, &memory)?;
         let identity = Identity {
             format_version: FORMAT_VERSION,
             clock: engine.clock(),
@@ -170,6 +158,7 @@ impl Prepared {
         };
         Ok(Self {
             engine,
+            kind: config.engine,
             memory,
             images,
             mac: config.mac,
@@ -193,13 +182,13 @@ impl Prepared {
     ///
     /// # Errors
     /// See [`SetupError`].
-    pub fn boot(self, choices: &BootChoices) -> Result<Machine<KvmEngine>, SetupError> {
-        let loaded = boot::load(
-            &self.memory,
-            &self.images,
-            &choices.rng_seed,
-            TscRewrite::Rewrite,
-        )?;
+    pub fn boot(self, choices: &BootChoices) -> Result<Machine<AnyEngine>, SetupError> {
+        let tsc = match self.kind {
+            // KVM cannot hand the instruction to the VMM.
+            EngineKind::Kvm => TscRewrite::Rewrite,
+            EngineKind::Soft => TscRewrite::Leave,
+        };
+        let loaded = boot::load(&self.memory, &self.images, &choices.rng_seed, tsc)?;
         let devices = DevicesConfig {
             unix_time_s: choices.unix_time_s,
             mac: self.mac.map(|mac| mac.0),

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use virtio_bindings::virtio_mmio as register;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 
@@ -177,7 +177,7 @@ fn call() -> impl Strategy<Value = Call> {
 /// A guest and its devices.
 struct Run {
     devices: Devices,
-    memory: GuestMemoryMmap,
+    memory: GuestMemory,
     now_ns: u64,
     /// Whether the fair driver has the card, and the entropy device, until somebody else takes it.
     fair: [bool; 2],
@@ -191,7 +191,7 @@ impl Run {
             (GuestAddress(0), REGION_BYTES),
             (GuestAddress(SECOND_REGION), REGION_BYTES),
         ];
-        let memory = GuestMemoryMmap::from_ranges(&regions).unwrap();
+        let memory = GuestMemory::from_ranges(&regions).unwrap();
         let mut devices = devices();
         set_up_pic(&mut devices);
         Self {

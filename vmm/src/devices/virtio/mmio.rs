@@ -26,10 +26,10 @@ use virtio_bindings::virtio_config::{
 };
 use virtio_bindings::virtio_mmio as register;
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
-use vm_memory::GuestMemoryMmap;
 
 use super::queue::{RingFault, Virtqueue};
 use crate::effect::Effect;
+use crate::machine::GuestMemory;
 
 /// "virt", the MagicValue register.
 const MAGIC: u32 = 0x7472_6976;
@@ -65,7 +65,7 @@ pub trait VirtioDevice {
         &mut self,
         index: usize,
         queue: &mut Virtqueue,
-        memory: &GuestMemoryMmap,
+        memory: &GuestMemory,
         outbox: &mut Vec<Effect>,
     ) -> Result<Served, RingFault>;
 }
@@ -178,7 +178,7 @@ impl<D: VirtioDevice> Transport<D> {
         &mut self,
         offset: u64,
         data: &[u8],
-        memory: &GuestMemoryMmap,
+        memory: &GuestMemory,
         outbox: &mut Vec<Effect>,
     ) {
         let (Some(register), Ok(bytes)) = (register_at(offset), <[u8; 4]>::try_from(data)) else {
@@ -197,7 +197,7 @@ impl<D: VirtioDevice> Transport<D> {
         }
     }
 
-    fn write_queue_register(&mut self, offset: u32, value: u32, memory: &GuestMemoryMmap) {
+    fn write_queue_register(&mut self, offset: u32, value: u32, memory: &GuestMemory) {
         let may_set_up =
             self.has(VIRTIO_CONFIG_S_FEATURES_OK) && !self.has(VIRTIO_CONFIG_S_DRIVER_OK);
         let Some(queue) = self.queues.get_mut(self.queue_select as usize) else {
@@ -275,7 +275,7 @@ impl<D: VirtioDevice> Transport<D> {
         self.interrupt_status = 0;
     }
 
-    fn notify(&mut self, index: u32, memory: &GuestMemoryMmap, outbox: &mut Vec<Effect>) {
+    fn notify(&mut self, index: u32, memory: &GuestMemory, outbox: &mut Vec<Effect>) {
         let index = index as usize;
         self.serve(index, |device, queue| {
             device.notified(index, queue, memory, outbox)

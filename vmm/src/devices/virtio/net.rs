@@ -11,11 +11,11 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::{VIRTIO_NET_F_MAC, VIRTIO_NET_F_STATUS, VIRTIO_NET_S_LINK_UP};
-use vm_memory::GuestMemoryMmap;
 
 use super::mmio::{Served, Transport, VirtioDevice};
 use super::queue::{Chain, RingFault, Virtqueue};
 use crate::effect::Effect;
+use crate::machine::GuestMemory;
 
 /// `struct virtio_net_hdr_v1`, before every frame in the rings (§5.1.6).
 const HEADER_BYTES: usize = 12;
@@ -47,7 +47,7 @@ impl Net {
     /// Sends all frames that the driver has queued.
     fn transmit(
         queue: &mut Virtqueue,
-        memory: &GuestMemoryMmap,
+        memory: &GuestMemory,
         outbox: &mut Vec<Effect>,
     ) -> Result<Served, RingFault> {
         // What is offered now bounds the work: the guest does not run meanwhile, but a ring that
@@ -67,7 +67,7 @@ impl Net {
 }
 
 /// The frame that a transmit chain holds, unless it is too short or too long to send.
-fn frame_of(chain: &Chain, memory: &GuestMemoryMmap) -> Result<Option<Vec<u8>>, RingFault> {
+fn frame_of(chain: &Chain, memory: &GuestMemory) -> Result<Option<Vec<u8>>, RingFault> {
     let sendable =
         (HEADER_BYTES + FRAME_MIN_BYTES) as u64..=(HEADER_BYTES + FRAME_LIMIT_BYTES) as u64;
     if !sendable.contains(&chain.readable_bytes()?) {
@@ -95,7 +95,7 @@ impl VirtioDevice for Net {
         &mut self,
         index: usize,
         queue: &mut Virtqueue,
-        memory: &GuestMemoryMmap,
+        memory: &GuestMemory,
         outbox: &mut Vec<Effect>,
     ) -> Result<Served, RingFault> {
         if index == TRANSMIT_QUEUE {
@@ -112,7 +112,7 @@ impl VirtioDevice for Net {
 impl Transport<Net> {
     /// Whether the receive ring takes a frame of [`RECEIVE_FRAME_BYTES`] now.
     #[must_use]
-    pub fn has_receive_room(&self, memory: &GuestMemoryMmap) -> bool {
+    pub fn has_receive_room(&self, memory: &GuestMemory) -> bool {
         let chain = self
             .live_queue(RECEIVE_QUEUE)
             .and_then(|queue| queue.peek(memory).ok()?);
@@ -122,16 +122,12 @@ impl Transport<Net> {
 
     /// Puts `frame` into the receive ring. It is dropped if the ring is empty, and if it does not
     /// fit the next buffer, which then stays.
-    pub fn receive(&mut self, frame: &[u8], memory: &GuestMemoryMmap) {
+    pub fn receive(&mut self, frame: &[u8], memory: &GuestMemory) {
         self.serve(RECEIVE_QUEUE, |_, queue| receive(queue, frame, memory));
     }
 }
 
-fn receive(
-    queue: &mut Virtqueue,
-    frame: &[u8],
-    memory: &GuestMemoryMmap,
-) -> Result<Served, RingFault> {
+fn receive(queue: &mut Virtqueue, frame: &[u8], memory: &GuestMemory) -> Result<Served, RingFault> {
     let dropped = Served { interrupt: false };
     let Some(chain) = queue.peek(memory)? else {
         return Ok(dropped);

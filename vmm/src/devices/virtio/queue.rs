@@ -11,7 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueOwnedT, QueueState, QueueT};
-use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};
+use vm_memory::{Bytes, GuestAddress, GuestMemory as _, Permissions};
+
+use crate::machine::GuestMemory;
 
 /// The guest broke the rules of the ring; the device cannot go on without a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +71,7 @@ impl Chain {
     }
 
     /// Copies the chain's bytes out of guest memory. The caller has bounded its length.
-    pub fn read(&self, memory: &GuestMemoryMmap) -> Result<Vec<u8>, RingFault> {
+    pub fn read(&self, memory: &GuestMemory) -> Result<Vec<u8>, RingFault> {
         let mut bytes = Vec::new();
         for (address, length, _) in &self.buffers {
             let start = bytes.len();
@@ -82,7 +84,7 @@ impl Chain {
     }
 
     /// Copies as much of `bytes` as fits into the chain; how much that was.
-    pub fn write(&self, bytes: &[u8], memory: &GuestMemoryMmap) -> Result<u32, RingFault> {
+    pub fn write(&self, bytes: &[u8], memory: &GuestMemory) -> Result<u32, RingFault> {
         let mut rest = bytes;
         for (address, length, _) in &self.buffers {
             let (now, later) = rest.split_at(rest.len().min(*length as usize));
@@ -144,7 +146,7 @@ impl Virtqueue {
     }
 
     /// QueueReady: a queue whose rings do not lie in guest memory stays not ready.
-    pub fn set_ready(&mut self, ready: bool, memory: &GuestMemoryMmap) {
+    pub fn set_ready(&mut self, ready: bool, memory: &GuestMemory) {
         self.ring.set_ready(ready);
         let usable = self.ring.is_valid(memory) && self.ring.avail_ring() != 0;
         self.ring.set_ready(ready && usable);
@@ -166,12 +168,12 @@ impl Virtqueue {
     }
 
     /// The next chain the driver offers, left in the ring. The queue is ready.
-    pub fn peek(&self, memory: &GuestMemoryMmap) -> Result<Option<Chain>, RingFault> {
+    pub fn peek(&self, memory: &GuestMemory) -> Result<Option<Chain>, RingFault> {
         self.clone().pop(memory)
     }
 
     /// How many chains the driver offers now: at most the queue's size.
-    pub fn offered(&self, memory: &GuestMemoryMmap) -> Result<u16, RingFault> {
+    pub fn offered(&self, memory: &GuestMemory) -> Result<u16, RingFault> {
         if !self.ring.ready() {
             return Ok(0);
         }
@@ -186,7 +188,7 @@ impl Virtqueue {
     }
 
     /// Takes the next chain the driver offers. The queue is ready.
-    pub fn pop(&mut self, memory: &GuestMemoryMmap) -> Result<Option<Chain>, RingFault> {
+    pub fn pop(&mut self, memory: &GuestMemory) -> Result<Option<Chain>, RingFault> {
         let limit = usize::from(self.ring.size());
         let mut offered = self
             .ring
@@ -206,7 +208,7 @@ impl Virtqueue {
         &mut self,
         head: u16,
         written_bytes: u32,
-        memory: &GuestMemoryMmap,
+        memory: &GuestMemory,
     ) -> Result<(), RingFault> {
         self.ring
             .add_used(memory, head, written_bytes)
@@ -215,7 +217,7 @@ impl Virtqueue {
 
     /// Whether the driver wants an interrupt for used buffers (§2.7.7: `VIRTQ_AVAIL_F_NO_INTERRUPT`,
     /// which the crate leaves to us).
-    pub fn wants_interrupt(&self, memory: &GuestMemoryMmap) -> Result<bool, RingFault> {
+    pub fn wants_interrupt(&self, memory: &GuestMemory) -> Result<bool, RingFault> {
         let flags: u16 = memory
             .load(GuestAddress(self.ring.avail_ring()), Ordering::Acquire)
             .map_err(|_| RingFault::AvailableRing)?;
@@ -229,7 +231,7 @@ fn collect_chain(
     head: u16,
     descriptors: impl Iterator<Item = Descriptor>,
     limit: usize,
-    memory: &GuestMemoryMmap,
+    memory: &GuestMemory,
 ) -> Result<Chain, RingFault> {
     let (mut buffers, mut seen, mut ended) = (Vec::new(), 0, false);
     for descriptor in descriptors {

@@ -8,11 +8,11 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
-use vm_memory::GuestMemoryMmap;
 
 use super::mmio::{Served, Transport, VirtioDevice};
 use super::queue::{Chain, RingFault, Virtqueue};
 use crate::effect::Effect;
+use crate::machine::GuestMemory;
 
 /// A request is answered with no more than this (§5.4.6.2: at least one byte is enough).
 pub const ENTROPY_LIMIT_BYTES: usize = 4096;
@@ -39,7 +39,7 @@ impl VirtioDevice for Rng {
         &mut self,
         _index: usize,
         queue: &mut Virtqueue,
-        memory: &GuestMemoryMmap,
+        memory: &GuestMemory,
         _outbox: &mut Vec<Effect>,
     ) -> Result<Served, RingFault> {
         oldest_request(queue, memory)?;
@@ -50,14 +50,14 @@ impl VirtioDevice for Rng {
 impl Transport<Rng> {
     /// How many bytes the oldest request takes, 1 to [`ENTROPY_LIMIT_BYTES`]; `None` without one.
     #[must_use]
-    pub fn requested_bytes(&self, memory: &GuestMemoryMmap) -> Option<usize> {
+    pub fn requested_bytes(&self, memory: &GuestMemory) -> Option<usize> {
         let request = oldest_request(self.live_queue(REQUEST_QUEUE)?, memory).ok()?;
         request.map(|(_, bytes)| bytes)
     }
 
     /// Answers the oldest request with as much of `bytes` as it takes. Without a request, or
     /// without bytes, nothing happens.
-    pub fn answer(&mut self, bytes: &[u8], memory: &GuestMemoryMmap) {
+    pub fn answer(&mut self, bytes: &[u8], memory: &GuestMemory) {
         if !bytes.is_empty() {
             self.serve(REQUEST_QUEUE, |_, queue| answer(queue, bytes, memory));
         }
@@ -68,7 +68,7 @@ impl Transport<Rng> {
 /// never be answered, and would block all after it.
 fn oldest_request(
     queue: &Virtqueue,
-    memory: &GuestMemoryMmap,
+    memory: &GuestMemory,
 ) -> Result<Option<(Chain, usize)>, RingFault> {
     let Some(chain) = queue.peek(memory)? else {
         return Ok(None);
@@ -79,11 +79,7 @@ fn oldest_request(
     }
 }
 
-fn answer(
-    queue: &mut Virtqueue,
-    bytes: &[u8],
-    memory: &GuestMemoryMmap,
-) -> Result<Served, RingFault> {
+fn answer(queue: &mut Virtqueue, bytes: &[u8], memory: &GuestMemory) -> Result<Served, RingFault> {
     let Some((chain, room)) = oldest_request(queue, memory)? else {
         return Ok(Served { interrupt: false });
     };

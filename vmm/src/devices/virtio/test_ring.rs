@@ -1,10 +1,11 @@
 //! A driver's side of the transport and of one ring, for tests.
 
 use virtio_bindings::virtio_mmio as register;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::mmio::{Transport, VirtioDevice};
 use crate::effect::Effect;
+use crate::machine::GuestMemory;
 
 pub(crate) const MEMORY_BYTES: usize = 0x40_0000;
 pub(crate) const NEXT: u16 = 1;
@@ -12,8 +13,8 @@ pub(crate) const WRITE: u16 = 2;
 pub(crate) const INDIRECT: u16 = 4;
 pub(crate) const VERSION_1: u64 = 1 << 32;
 
-pub(crate) fn guest_memory() -> GuestMemoryMmap {
-    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]).unwrap()
+pub(crate) fn guest_memory() -> GuestMemory {
+    GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]).unwrap()
 }
 
 /// Writes a transport register; whatever effects that has.
@@ -21,7 +22,7 @@ pub(crate) fn write<D: VirtioDevice>(
     transport: &mut Transport<D>,
     register: u32,
     value: u32,
-    memory: &GuestMemoryMmap,
+    memory: &GuestMemory,
 ) -> Vec<Effect> {
     let mut outbox = Vec::new();
     transport.write(register.into(), &value.to_le_bytes(), memory, &mut outbox);
@@ -38,7 +39,7 @@ pub(crate) fn read<D: VirtioDevice>(transport: &Transport<D>, register: u32) -> 
 pub(crate) fn negotiate<D: VirtioDevice>(
     transport: &mut Transport<D>,
     features: u64,
-    memory: &GuestMemoryMmap,
+    memory: &GuestMemory,
 ) {
     for status in [0, 1, 3] {
         write(transport, register::VIRTIO_MMIO_STATUS, status, memory);
@@ -90,7 +91,7 @@ impl Ring {
         &self,
         transport: &mut Transport<D>,
         index: u32,
-        memory: &GuestMemoryMmap,
+        memory: &GuestMemory,
     ) {
         write(transport, register::VIRTIO_MMIO_QUEUE_SEL, index, memory);
         let registers = [
@@ -110,7 +111,7 @@ impl Ring {
         &self,
         index: u16,
         (address, length, flags, next): (u64, u32, u16, u16),
-        memory: &GuestMemoryMmap,
+        memory: &GuestMemory,
     ) {
         let mut bytes = address.to_le_bytes().to_vec();
         bytes.extend(length.to_le_bytes());
@@ -122,31 +123,31 @@ impl Ring {
     }
 
     /// Offers the chain that begins at `head`.
-    pub(crate) fn offer(&mut self, head: u16, memory: &GuestMemoryMmap) {
+    pub(crate) fn offer(&mut self, head: u16, memory: &GuestMemory) {
         let slot = self.available() + 4 + 2 * u64::from(self.offered % self.size);
         memory.write_obj(head, GuestAddress(slot)).unwrap();
         self.offered = self.offered.wrapping_add(1);
         self.set_available_index(self.offered, memory);
     }
 
-    pub(crate) fn set_available_index(&self, index: u16, memory: &GuestMemoryMmap) {
+    pub(crate) fn set_available_index(&self, index: u16, memory: &GuestMemory) {
         memory
             .write_obj(index, GuestAddress(self.available() + 2))
             .unwrap();
     }
 
-    pub(crate) fn suppress_interrupts(&self, memory: &GuestMemoryMmap) {
+    pub(crate) fn suppress_interrupts(&self, memory: &GuestMemory) {
         memory
             .write_obj(1u16, GuestAddress(self.available()))
             .unwrap();
     }
 
-    pub(crate) fn used_index(&self, memory: &GuestMemoryMmap) -> u16 {
+    pub(crate) fn used_index(&self, memory: &GuestMemory) -> u16 {
         memory.read_obj(GuestAddress(self.used() + 2)).unwrap()
     }
 
     /// Head and length of used entry `index`.
-    pub(crate) fn used_entry(&self, index: u16, memory: &GuestMemoryMmap) -> (u32, u32) {
+    pub(crate) fn used_entry(&self, index: u16, memory: &GuestMemory) -> (u32, u32) {
         let entry = self.used() + 4 + 8 * u64::from(index % self.size);
         let head = memory.read_obj(GuestAddress(entry)).unwrap();
         let length = memory.read_obj(GuestAddress(entry + 4)).unwrap();

@@ -9,20 +9,22 @@
 //! machine sees does not depend on how KVM batches them.
 
 mod cpuid;
+pub mod facts;
 mod paging;
 mod pvm;
 mod vcpu;
 
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, Kvm, VmFd};
-use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use self::{
     pvm::Pvm,
     vcpu::{Debugging, RawExit, Vcpu, failed},
 };
-use super::{Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop};
+use super::{ClockKind, Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop};
 use crate::machine::{
+    GuestMemory,
     boot::{BootState, Segment},
     layout::{RDTSC_PORT, RDTSCP_PORT},
 };
@@ -46,7 +48,7 @@ pub struct KvmEngine {
     vcpu: Vcpu,
     /// Present on a `kvm-pvm` host alone; elsewhere none of it is ever called.
     pvm: Option<Pvm>,
-    memory: GuestMemoryMmap,
+    memory: GuestMemory,
     unanswered: Option<Exit>,
     port_access: Option<PortAccess>,
     instructions: u64,
@@ -62,7 +64,7 @@ impl KvmEngine {
     ///
     /// # Errors
     /// [`EngineError::Open`] without a usable `/dev/kvm`, [`EngineError::Missing`] where KVM is too old.
-    pub fn new(memory: &GuestMemoryMmap) -> Result<Self, EngineError> {
+    pub fn new(memory: &GuestMemory) -> Result<Self, EngineError> {
         let kvm = Kvm::new().map_err(EngineError::Open)?;
         for (capability, name) in [
             (Cap::UserMemory, "user memory regions"),
@@ -309,6 +311,10 @@ impl KvmEngine {
 impl Engine for KvmEngine {
     fn clock(&self) -> String {
         self.pvm.as_ref().map_or("exits", |_| pvm::CLOCK).to_owned()
+    }
+
+    fn clock_kind(&self) -> ClockKind {
+        ClockKind::Exits
     }
 
     fn cpu_model(&self) -> String {

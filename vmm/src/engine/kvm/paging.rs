@@ -1,6 +1,8 @@
 //! Reading guest memory by linear address: a four-level page walk (SDM 3A 4.5).
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::machine::GuestMemory;
 
 const PRESENT: u64 = 1;
 const PAGE_SIZE_BIT: u64 = 1 << 7;
@@ -9,7 +11,7 @@ const ADDRESS_MASK: u64 = 0x000F_FFFF_FFFF_F000;
 /// The guest-physical address of `linear` under the page tables at `cr3`, if it is mapped. Sets no
 /// accessed bit: the guest must not see that somebody looked.
 #[must_use]
-pub fn translate(memory: &GuestMemoryMmap, cr3: u64, linear: u64) -> Option<u64> {
+pub fn translate(memory: &GuestMemory, cr3: u64, linear: u64) -> Option<u64> {
     let mut table = cr3 & ADDRESS_MASK;
     for level in (0..4).rev() {
         let shift = 12 + 9 * level;
@@ -30,11 +32,7 @@ pub fn translate(memory: &GuestMemoryMmap, cr3: u64, linear: u64) -> Option<u64>
 
 /// Reads `N` 64-bit words from `linear` on.
 #[must_use]
-pub fn read_words<const N: usize>(
-    memory: &GuestMemoryMmap,
-    cr3: u64,
-    linear: u64,
-) -> Option<[u64; N]> {
+pub fn read_words<const N: usize>(memory: &GuestMemory, cr3: u64, linear: u64) -> Option<[u64; N]> {
     let mut words = [0; N];
     for (index, word) in words.iter_mut().enumerate() {
         // Aligned words do not cross pages; each is translated by itself.

@@ -28,13 +28,14 @@ use kvm_bindings::{
     KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap, kvm_segment, kvm_sregs,
 };
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::{
     paging,
     vcpu::{Debugging, RawExit, Vcpu, failed},
 };
 use crate::engine::{EngineError, Exit};
+use crate::machine::GuestMemory;
 
 /// Added to the clock's name: pairs of unlike hosts are refused.
 pub const CLOCK: &str = "exits+pvm-user-faults";
@@ -114,7 +115,7 @@ impl Pvm {
     pub fn msr_written(
         &mut self,
         vcpu: &mut Vcpu,
-        memory: &GuestMemoryMmap,
+        memory: &GuestMemory,
         index: u32,
         value: u64,
     ) -> Result<(), EngineError> {
@@ -138,7 +139,7 @@ impl Pvm {
 
     /// After a counted exit: looks now and then whether the guest's #PF entry point is another. When it looks is a function of the
     /// exits alone.
-    pub fn after_exit(&mut self, vcpu: &Vcpu, memory: &GuestMemoryMmap) -> Result<(), EngineError> {
+    pub fn after_exit(&mut self, vcpu: &Vcpu, memory: &GuestMemory) -> Result<(), EngineError> {
         if self.lstar == 0 {
             return Ok(());
         }
@@ -149,7 +150,7 @@ impl Pvm {
         self.look(vcpu, memory)
     }
 
-    fn look(&mut self, vcpu: &Vcpu, memory: &GuestMemoryMmap) -> Result<(), EngineError> {
+    fn look(&mut self, vcpu: &Vcpu, memory: &GuestMemory) -> Result<(), EngineError> {
         self.exits_since_look = 0;
         if let Some(entry) = page_fault_entry(&vcpu.sregs()?, memory) {
             self.fault_entry = Some(entry);
@@ -159,7 +160,7 @@ impl Pvm {
 
     /// Whether HLT is the next instruction. It must not be single-stepped: KVM then reports the step, keeps the halt to itself and
     /// reports it some instructions later.
-    pub fn next_is_halt(vcpu: &Vcpu, memory: &GuestMemoryMmap) -> Result<bool, EngineError> {
+    pub fn next_is_halt(vcpu: &Vcpu, memory: &GuestMemory) -> Result<bool, EngineError> {
         const HLT: u8 = 0xF4;
         let rip = vcpu.regs()?.rip;
         let physical = paging::translate(memory, vcpu.sregs()?.cr3, rip);
@@ -175,7 +176,7 @@ impl Pvm {
     pub fn fault(
         &mut self,
         vcpu: &mut Vcpu,
-        memory: &GuestMemoryMmap,
+        memory: &GuestMemory,
     ) -> Result<Option<Exit>, EngineError> {
         let regs = vcpu.regs()?;
         let sregs = vcpu.sregs()?;
@@ -301,7 +302,7 @@ impl Pvm {
 }
 
 /// The handler of vector 14 in the guest's IDT (SDM 3A 6.14.1).
-fn page_fault_entry(sregs: &kvm_sregs, memory: &GuestMemoryMmap) -> Option<u64> {
+fn page_fault_entry(sregs: &kvm_sregs, memory: &GuestMemory) -> Option<u64> {
     const VECTOR: u64 = 14;
     const GATE_PRESENT: u64 = 1 << 47;
     if u64::from(sregs.idt.limit) < VECTOR * 16 + 15 {

@@ -2,9 +2,10 @@
 //! 64-bit mode, paging with the kernel and its parameters mapped one to one, a flat `__BOOT_CS` (0x10) and
 //! `__BOOT_DS` (0x18), interrupts off, RSI at the zero page.
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::BootError;
+use crate::machine::GuestMemory;
 
 const GDT: u64 = 0x1000;
 const TSS: u64 = 0x1080;
@@ -158,11 +159,7 @@ pub struct BootState {
 }
 
 /// Writes descriptor and page tables into `memory`; the state to begin at `entry` with them.
-pub fn write(
-    memory: &GuestMemoryMmap<()>,
-    entry: u64,
-    zero_page: u64,
-) -> Result<BootState, BootError> {
+pub fn write(memory: &GuestMemory, entry: u64, zero_page: u64) -> Result<BootState, BootError> {
     let gdt_limit = write_gdt(memory)?;
     write_page_tables(memory)?;
     Ok(BootState {
@@ -185,7 +182,7 @@ pub fn write(
 }
 
 /// The limit of the table that it wrote.
-fn write_gdt(memory: &GuestMemoryMmap<()>) -> Result<u16, BootError> {
+fn write_gdt(memory: &GuestMemory) -> Result<u16, BootError> {
     // Two null entries bring the code segment to 0x10. A TSS descriptor takes two entries; the upper half
     // of its base is 0.
     let table = [
@@ -200,7 +197,7 @@ fn write_gdt(memory: &GuestMemoryMmap<()>) -> Result<u16, BootError> {
     Ok(0x2F)
 }
 
-fn write_page_tables(memory: &GuestMemoryMmap<()>) -> Result<(), BootError> {
+fn write_page_tables(memory: &GuestMemory) -> Result<(), BootError> {
     const WHAT: &str = "the page tables";
     let table = PRESENT_WRITABLE | ACCESSED;
     let page = PRESENT_WRITABLE | ACCESSED | DIRTY | LARGE_PAGE;
@@ -216,7 +213,7 @@ fn write_page_tables(memory: &GuestMemoryMmap<()>) -> Result<(), BootError> {
 }
 
 fn write_table(
-    memory: &GuestMemoryMmap<()>,
+    memory: &GuestMemory,
     at: u64,
     entries: &[u64],
     what: &'static str,

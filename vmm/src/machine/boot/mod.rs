@@ -34,13 +34,13 @@ use std::borrow::Cow;
 use std::io::Cursor;
 
 use linux_loader::loader::{Elf, KernelLoader};
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 pub use error::BootError;
 pub use long_mode::{BootState, Segment};
 pub use tsc_rewrite::UntrappedSites;
 
-use super::MAX_MEMORY_BYTES;
+use super::{GuestMemory, MAX_MEMORY_BYTES};
 
 /// Where the BIOS's extended data area begins on a PC, and conventional memory ends.
 const LOW_MEMORY_END: u64 = 0x9_FC00;
@@ -91,7 +91,7 @@ pub struct Loaded {
 ///
 /// A [`BootError`] for whatever is wrong with the images or does not fit. Memory may then hold a part of the guest.
 pub fn load(
-    memory: &GuestMemoryMmap<()>,
+    memory: &GuestMemory,
     images: &BootImages,
     rng_seed: &[u8; 32],
     tsc: TscRewrite,
@@ -133,8 +133,18 @@ pub fn load(
     })
 }
 
+/// The state that begins at `entry`, code that is in memory already, in 64-bit mode with memory mapped one to one. Writes the tables
+/// for that below 64 KiB.
+///
+/// # Errors
+///
+/// If they do not fit.
+pub fn begin_at(memory: &GuestMemory, entry: u64) -> Result<BootState, BootError> {
+    long_mode::write(memory, entry, 0)
+}
+
 /// First address after guest memory, once it is known to have the shape that this loader writes to.
-fn memory_end(memory: &GuestMemoryMmap<()>) -> Result<u64, BootError> {
+fn memory_end(memory: &GuestMemory) -> Result<u64, BootError> {
     let bytes = memory.last_addr().0.saturating_add(1);
     if memory.num_regions() != 1 || !memory.address_in_range(GuestAddress(0)) {
         return Err(BootError::MemoryShape {

@@ -11,24 +11,24 @@ const BASE: u64 = 0x10_0000;
 const MIB: u64 = 1 << 20;
 const SEED: [u8; 32] = [0x5E; 32];
 
-fn memory(bytes: u64) -> GuestMemoryMmap<()> {
-    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), usize::try_from(bytes).unwrap())]).unwrap()
+fn memory(bytes: u64) -> GuestMemory {
+    GuestMemory::from_ranges(&[(GuestAddress(0), usize::try_from(bytes).unwrap())]).unwrap()
 }
 
-fn bytes(memory: &GuestMemoryMmap<()>, at: u64, length: usize) -> Vec<u8> {
+fn bytes(memory: &GuestMemory, at: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     memory.read_slice(&mut bytes, GuestAddress(at)).unwrap();
     bytes
 }
 
-fn words(memory: &GuestMemoryMmap<()>, at: u64, count: usize) -> Vec<u64> {
+fn words(memory: &GuestMemory, at: u64, count: usize) -> Vec<u64> {
     bytes(memory, at, count * 8)
         .chunks(8)
         .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
         .collect()
 }
 
-fn zero_page(memory: &GuestMemoryMmap<()>) -> boot_params {
+fn zero_page(memory: &GuestMemory) -> boot_params {
     *boot_params::from_slice(&bytes(memory, 0x7000, 4096)).unwrap_or(&boot_params::default())
 }
 
@@ -251,17 +251,15 @@ fn a_guest_without_initrd_and_command_line_boots_too() {
 #[test]
 fn memory_of_another_shape_is_refused() {
     let kernel = images(guest().build());
-    let two = GuestMemoryMmap::from_ranges(&[
-        (GuestAddress(0), 4 << 20),
-        (GuestAddress(8 << 20), 4 << 20),
-    ])
-    .unwrap();
+    let two =
+        GuestMemory::from_ranges(&[(GuestAddress(0), 4 << 20), (GuestAddress(8 << 20), 4 << 20)])
+            .unwrap();
     let load = |memory| load(&memory, &kernel, &SEED, TscRewrite::Rewrite);
     assert!(matches!(
         load(two),
         Err(BootError::MemoryShape { regions: 2 })
     ));
-    let high = GuestMemoryMmap::from_ranges(&[(GuestAddress(MIB), 4 << 20)]).unwrap();
+    let high = GuestMemory::from_ranges(&[(GuestAddress(MIB), 4 << 20)]).unwrap();
     assert!(matches!(load(high), Err(BootError::MemoryShape { .. })));
     assert!(matches!(
         load(memory(MIB)),

@@ -4,9 +4,10 @@
 use linux_loader::configurator::linux::LinuxBootConfigurator;
 use linux_loader::configurator::{BootConfigurator, BootParams};
 use linux_loader::loader::bootparam::{SETUP_RNG_SEED, boot_e820_entry, boot_params, setup_header};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::{BootError, HIGH_MEMORY_START, LOW_MEMORY_END, PAGE_SIZE};
+use crate::machine::GuestMemory;
 
 /// Where the zero page lies.
 pub const ADDRESS: u64 = 0x7000;
@@ -36,7 +37,7 @@ pub struct Initrd {
 
 /// Puts the initial RAM disk as high as it may lie, on a page boundary.
 pub fn load_initrd(
-    memory: &GuestMemoryMmap<()>,
+    memory: &GuestMemory,
     content: Option<&[u8]>,
     kernel_end: u64,
     memory_end: u64,
@@ -64,7 +65,7 @@ pub fn load_initrd(
 
 /// Writes the command line. It is not brought into a canonical form (as `linux_loader::cmdline` would), because both
 /// replicas must see what their identities say, and Linux takes randomness from every byte.
-pub fn write_command_line(memory: &GuestMemoryMmap<()>, text: &str) -> Result<(), BootError> {
+pub fn write_command_line(memory: &GuestMemory, text: &str) -> Result<(), BootError> {
     if text.len() > COMMAND_LINE_MAX {
         return Err(BootError::CommandLineTooLong {
             length: text.len(),
@@ -84,7 +85,7 @@ pub fn write_command_line(memory: &GuestMemoryMmap<()>, text: &str) -> Result<()
 
 /// Writes the zero page and the random seed.
 pub fn write(
-    memory: &GuestMemoryMmap<()>,
+    memory: &GuestMemory,
     memory_end: u64,
     initrd: Option<Initrd>,
     command_line_len: usize,
@@ -143,7 +144,7 @@ fn setup_data(kind: u32, data: &[u8]) -> Vec<u8> {
 }
 
 fn write_bytes(
-    memory: &GuestMemoryMmap<()>,
+    memory: &GuestMemory,
     bytes: &[u8],
     at: u64,
     what: &'static str,

@@ -10,7 +10,7 @@ use super::*;
 
 struct Rig {
     card: Transport<Net>,
-    memory: GuestMemoryMmap,
+    memory: GuestMemory,
     receive: Ring,
     transmit: Ring,
 }

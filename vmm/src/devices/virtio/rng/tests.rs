@@ -4,7 +4,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::super::test_ring::{Ring, VERSION_1, WRITE, guest_memory, negotiate, read, write};
 use super::*;
 
-fn rig() -> (Transport<Rng>, GuestMemoryMmap, Ring) {
+fn rig() -> (Transport<Rng>, GuestMemory, Ring) {
     let (mut rng, memory, ring) = (
         Transport::new(Rng::default()),
         guest_memory(),

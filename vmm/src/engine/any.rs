@@ -1,0 +1,85 @@
+//! Whichever engine was chosen, as one type: machines, sessions and commands name no engine.
+
+use super::{
+    ClockKind, Engine, EngineError, EngineKind, FloatingPoint, Goal, Registers, Reply, Stop,
+    kvm::KvmEngine, soft::SoftEngine,
+};
+use crate::machine::{GuestMemory, boot::BootState};
+
+/// One of the engines.
+#[allow(clippy::large_enum_variant, reason = "a process has one")]
+pub enum AnyEngine {
+    /// KVM.
+    Kvm(KvmEngine),
+    /// The software CPU.
+    Soft(SoftEngine),
+}
+
+impl AnyEngine {
+    /// A virtual machine with this memory and one vCPU in its reset state.
+    ///
+    /// # Errors
+    /// If the host lacks what the engine needs.
+    pub fn new(kind: EngineKind, memory: &GuestMemory) -> Result<Self, EngineError> {
+        match kind {
+            EngineKind::Kvm => KvmEngine::new(memory).map(Self::Kvm),
+            EngineKind::Soft => SoftEngine::new(memory).map(Self::Soft),
+        }
+    }
+}
+
+/// The same of whichever engine it is.
+macro_rules! whichever {
+    ($any:expr, $engine:ident => $what:expr) => {
+        match $any {
+            AnyEngine::Kvm($engine) => $what,
+            AnyEngine::Soft($engine) => $what,
+        }
+    };
+}
+
+impl Engine for AnyEngine {
+    fn clock(&self) -> String {
+        whichever!(self, engine => engine.clock())
+    }
+
+    fn clock_kind(&self) -> ClockKind {
+        whichever!(self, engine => engine.clock_kind())
+    }
+
+    fn cpu_model(&self) -> String {
+        whichever!(self, engine => engine.cpu_model())
+    }
+
+    fn boot(&mut self, state: &BootState) -> Result<(), EngineError> {
+        whichever!(self, engine => engine.boot(state))
+    }
+
+    fn run(&mut self, goal: Goal) -> Result<Stop, EngineError> {
+        whichever!(self, engine => engine.run(goal))
+    }
+
+    fn reply(&mut self, reply: Reply) -> Result<(), EngineError> {
+        whichever!(self, engine => engine.reply(reply))
+    }
+
+    fn instructions(&self) -> u64 {
+        whichever!(self, engine => engine.instructions())
+    }
+
+    fn accepts_interrupts(&self) -> bool {
+        whichever!(self, engine => engine.accepts_interrupts())
+    }
+
+    fn interrupt(&mut self, vector: u8) -> Result<(), EngineError> {
+        whichever!(self, engine => engine.interrupt(vector))
+    }
+
+    fn registers(&mut self) -> Result<Registers, EngineError> {
+        whichever!(self, engine => engine.registers())
+    }
+
+    fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {
+        whichever!(self, engine => engine.floating_point())
+    }
+}

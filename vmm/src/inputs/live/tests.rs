@@ -1,0 +1,207 @@
+use std::sync::Mutex;
+
+use super::*;
+
+/// A machine as live inputs see it.
+#[derive(Clone, Copy)]
+struct Seen {
+    clock_kind: ClockKind,
+    deadline_ns: Option<u64>,
+    pending: bool,
+    accepts: bool,
+    halted: bool,
+}
+
+const COMPUTING: Seen = Seen {
+    clock_kind: ClockKind::Instructions,
+    deadline_ns: None,
+    pending: false,
+    accepts: true,
+    halted: false,
+};
+
+impl Situation for Seen {
+    fn clock_kind(&self) -> ClockKind {
+        self.clock_kind
+    }
+    fn deadline_ns(&self) -> Option<u64> {
+        self.deadline_ns
+    }
+    fn takes_frame(&self) -> bool {
+        true
+    }
+    fn console_input_room(&self) -> usize {
+        16
+    }
+    fn entropy_bytes(&self) -> Option<usize> {
+        None
+    }
+    fn interrupt_pending(&self) -> bool {
+        self.pending
+    }
+    fn other_than_timer_pending(&self) -> bool {
+        false
+    }
+    fn accepts_interrupts(&self) -> bool {
+        self.accepts
+    }
+    fn halted(&self) -> bool {
+        self.halted
+    }
+}
+
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<Entry>>>);
+
+impl Recorder for Kept {
+    fn record(&mut self, entry: Entry, _effect: Option<Effect>) -> Result<(), InputError> {
+        self.0.lock().expect("no panic").push(entry);
+        Ok(())
+    }
+}
+
+impl Kept {
+    fn events(&self) -> Vec<Event> {
+        let entries = self.0.lock().expect("no panic");
+        entries.iter().map(|entry| entry.event.clone()).collect()
+    }
+}
+
+fn live() -> (Live, Kept, Arc<Inbox>) {
+    let (kept, inbox) = (Kept::default(), Arc::<Inbox>::default());
+    let recorder = Box::new(kept.clone());
+    let live = Live::new(
+        GuestClock::starting_at(1_000),
+        Arc::clone(&inbox),
+        recorder,
+        1,
+    );
+    (live, kept, inbox)
+}
+
+fn at(exits: u64, instructions: u64) -> Position {
+    Position {
+        exits,
+        instructions,
+    }
+}
+
+#[test]
+fn a_guest_that_computes_is_given_slices_and_what_arrived_between_them() {
+    let (mut live, kept, inbox) = live();
+    let first = live.next(at(7, 100), &COMPUTING).expect("open");
+    let end = 100 + SLICE_INSTRUCTIONS;
+    assert_eq!(first, Next::Run(Goal::Instructions(end)));
+    inbox.put_frame(vec![1, 2, 3]);
+    let frame = Event::Frame {
+        bytes: vec![1, 2, 3],
+    };
+    let second = live.next(at(7, end), &COMPUTING).expect("open");
+    assert_eq!(second, Next::Apply(frame.clone()));
+    let due = Seen {
+        deadline_ns: Some(1_000),
+        ..COMPUTING
+    };
+    let third = live.next(at(7, end), &due).expect("open");
+    assert!(
+        matches!(third, Next::Apply(Event::Tick { .. })),
+        "{third:?}"
+    );
+    assert_eq!(kept.events()[0], frame, "slices leave no entries");
+    assert_eq!(kept.events().len(), 2);
+}
+
+#[test]
+fn an_interrupt_lands_at_the_first_instruction_that_accepts_it() {
+    let (mut live, kept, _) = live();
+    let masked = Seen {
+        pending: true,
+        accepts: false,
+        ..COMPUTING
+    };
+    let limit = 50 + SLICE_INSTRUCTIONS;
+    let run = live.next(at(3, 50), &masked).expect("open");
+    assert_eq!(run, Next::Run(Goal::Interruptible { limit }));
+    assert_eq!(
+        kept.events(),
+        [],
+        "its own position is enough for the replay"
+    );
+    let open = Seen {
+        accepts: true,
+        ..masked
+    };
+    assert_eq!(live.next(at(3, 71), &open).expect("open"), Next::Interrupt);
+}
+
+#[test]
+fn a_clock_of_exits_knows_no_slices_and_records_its_steps() {
+    let (mut live, kept, _) = live();
+    let exits = Seen {
+        clock_kind: ClockKind::Exits,
+        ..COMPUTING
+    };
+    let run = live.next(at(3, 0), &exits).expect("open");
+    assert_eq!(run, Next::Run(Goal::Exit));
+    let masked = Seen {
+        pending: true,
+        accepts: false,
+        ..exits
+    };
+    let limit = STEP_LIMIT;
+    let step = live.next(at(4, 0), &masked).expect("open");
+    assert_eq!(step, Next::Run(Goal::Interruptible { limit }));
+    assert_eq!(kept.events(), [Event::Step { limit }]);
+    // In vain: not twice at one exit.
+    let run = live.next(at(4, limit), &masked).expect("open");
+    assert_eq!(run, Next::Run(Goal::Exit));
+}
+
+#[test]
+fn digests_come_after_so_many_turns_whether_the_guest_exits_or_not() {
+    let (mut live, _, _) = live();
+    for round in 0..3 {
+        for turn in 0..u64::from(DIGEST_TURNS) {
+            let next = live.next(at(round, turn), &COMPUTING).expect("open");
+            assert!(matches!(next, Next::Run(_)), "{round} {turn}: {next:?}");
+        }
+        let due = live.next(at(round, 1_000), &COMPUTING).expect("open");
+        assert_eq!(due, Next::Digest);
+    }
+}
+
+#[test]
+fn another_seed_is_another_timing_and_the_same_seed_the_same() {
+    let course = |seed| {
+        let (live, _, _) = live();
+        let mut live = live.with_jitter(Some(seed));
+        let mut here = 0;
+        let mut ends = Vec::new();
+        while ends.len() < 200 {
+            if let Next::Run(Goal::Instructions(end)) =
+                live.next(at(0, here), &COMPUTING).expect("open")
+            {
+                assert!(end > here && end - here <= 2 * SLICE_INSTRUCTIONS);
+                here = end;
+                ends.push(end);
+            }
+        }
+        ends
+    };
+    assert_eq!(course(1), course(1));
+    assert_ne!(course(1), course(2));
+}
+
+#[test]
+fn a_session_that_is_over_ends_a_halted_guest() {
+    let (mut live, _, inbox) = live();
+    inbox.close();
+    let halted = Seen {
+        halted: true,
+        ..COMPUTING
+    };
+    assert!(matches!(
+        live.next(at(1, 0), &halted),
+        Err(InputError::Closed)
+    ));
+}
