@@ -82,8 +82,8 @@ def payloads(data):
         if len(data) - at < HEADER.size:
             raise Damaged(f"torn at byte {at}")
         magic, version, flags, length, payload_crc, header_crc = HEADER.unpack_from(data, at)
-        if (magic, version, flags) != (b"LSTP", 1, 0) or zlib.crc32(data[at : at + 16]) != header_crc:
-            raise Damaged(f"no frame of version 1 at byte {at}")
+        if (magic, version, flags) != (b"LSTP", 2, 0) or zlib.crc32(data[at : at + 16]) != header_crc:
+            raise Damaged(f"no frame of version 2 at byte {at}")
         payload = data[at + HEADER.size : at + HEADER.size + length]
         if len(payload) < length:
             raise Damaged(f"torn at byte {at}")
@@ -98,6 +98,7 @@ def show_hello(payload):
         value = payload.number() if name in ("format version", "memory") else payload.text()
         print(f"# {name}: {value}")
     print(f"# kernel: {payload.digest()}")
+    print(f"# how the kernel is entered: {payload.text()}")
     print(f"# initrd: {payload.digest() if payload.raw(1)[0] else 'none'}")
     print(f"# devices: {', '.join(payload.text() for _ in range(payload.number()))}")
     print(f"# boot: {payload.number()} s since 1970, seed {payload.raw(32).hex()}")

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use vmm::{
     host::{Console, EventSink, RawTerminal, Tap},
+    machine::boot::BootProtocol,
     session::{
         setup::{EngineChoice, MacAddress, MachineConfig},
         world::World,
@@ -33,6 +34,28 @@ impl From<EngineArg> for EngineChoice {
     }
 }
 
+/// Values of `--boot`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum BootArg {
+    /// Linux's 64-bit protocol where the kernel has it, else PVH
+    #[default]
+    Auto,
+    /// Linux's 64-bit boot protocol
+    Linux64,
+    /// PVH: the 32-bit entry point of an ELF file's note
+    Pvh,
+}
+
+impl From<BootArg> for BootProtocol {
+    fn from(arg: BootArg) -> Self {
+        match arg {
+            BootArg::Auto => Self::Auto,
+            BootArg::Linux64 => Self::Linux64,
+            BootArg::Pvh => Self::Pvh,
+        }
+    }
+}
+
 /// The machine.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
@@ -40,9 +63,12 @@ pub struct MachineArgs {
     /// What runs the guest
     #[arg(long, value_enum, default_value_t)]
     pub engine: EngineArg,
-    /// Guest kernel: an ELF vmlinux, or a bare-metal guest
+    /// Guest kernel: a bzImage (vmlinuz), an ELF vmlinux, or a bare-metal guest
     #[arg(long, value_name = "FILE")]
     pub kernel: PathBuf,
+    /// How the kernel is entered
+    #[arg(long, value_enum, default_value_t)]
+    pub boot: BootArg,
     /// Initial RAM disk
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
@@ -73,6 +99,7 @@ impl MachineArgs {
         MachineConfig {
             engine: self.engine.into(),
             kernel: self.kernel.clone(),
+            boot: self.boot.into(),
             initrd: self.initrd.clone(),
             command_line: self.cmdline.clone(),
             memory_bytes: self.memory,
