@@ -228,6 +228,29 @@ fn it_is_neither_rewritten_nor_entered_through_pvh() {
     load(&memory(16 * MIB), &images, &SEED, TscRewrite::Leave).unwrap();
 }
 
+const VMLINUZ: &str = "LOCKSTEP_TEST_VMLINUZ";
+
+#[test]
+fn a_distributions_kernel_lies_in_memory_as_in_its_file() {
+    let Some(path) = std::env::var_os(VMLINUZ) else {
+        eprintln!("SKIPPED: set {VMLINUZ} to the path of a bzImage to test on a real kernel");
+        return;
+    };
+    let file = std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("cannot read {VMLINUZ}={path:?}: {error}"));
+    let memory = memory(128 * MIB);
+    let loaded = load_as_it_is(&memory, file.clone()).unwrap();
+    let code = &file[(usize::from(file[HEADER]) + 1) * 512..];
+    let start = loaded.state.rip - 0x200;
+    assert!(bytes(&memory, start, code.len()) == code);
+    // Linux, `arch/x86/boot/compressed/head_64.S`: startup_64 begins with cld and cli.
+    assert_eq!(bytes(&memory, loaded.state.rip, 2), [0xFC, 0xFA]);
+    let init_size = u64::from(u32::from_le_bytes(file[0x260..0x264].try_into().unwrap()));
+    assert_eq!(loaded.kernel_end, start + init_size);
+    let copied = bytes(&memory, 0x7000 + 0x236, 2);
+    assert_eq!(copied, file[0x236..0x238], "xloadflags");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
