@@ -18,10 +18,12 @@ export_lines() {
 echo "building the bare-metal guests" >&2
 bare=$(guest-images/bare/build.sh)
 linux=$(guest-images/linux/build.sh)
+stock=$(guest-images/stock/build.sh)
 
 mkdir --parents target
 {
     export_lines LOCKSTEP_LINUX <<<"$linux"
+    export_lines LOCKSTEP_STOCK <<<"$stock"
     export_lines LOCKSTEP_BARE <<<"$bare"
     first=${bare%%$'\n'*}
     export_lines LOCKSTEP_BARE <<<"DIR=$(dirname "${first#*=}")"

@@ -98,6 +98,7 @@ def show_hello(payload):
         value = payload.number() if name in ("format version", "memory") else payload.text()
         print(f"# {name}: {value}")
     print(f"# kernel: {payload.digest()}")
+    print(f"# how the kernel is entered: {payload.text()}")
     print(f"# initrd: {payload.digest() if payload.raw(1)[0] else 'none'}")
     print(f"# devices: {', '.join(payload.text() for _ in range(payload.number()))}")
     print(f"# boot: {payload.number()} s since 1970, seed {payload.raw(32).hex()}")

@@ -8,8 +8,9 @@ cd "$(dirname "$0")/.."
 # The tests find the guest images in the environment.
 if [[ -z ${LOCKSTEP_BARE_DIR:-} ]]; then exec scripts/with-images.sh scripts/test.sh; fi
 
-# The loader is tested on a real kernel.
+# The loader is tested on real kernels.
 export LOCKSTEP_TEST_VMLINUX=$LOCKSTEP_LINUX_KERNEL
+export LOCKSTEP_TEST_VMLINUZ=$LOCKSTEP_STOCK_KERNEL
 
 # Guests have workspaces of their own: other targets, other flags.
 programs=guest-images/programs

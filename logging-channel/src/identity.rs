@@ -23,6 +23,8 @@ pub struct Identity {
     pub command_line: String,
     /// Digest of the kernel file.
     pub kernel: Digest,
+    /// How the kernel is entered: `auto`, `linux64` or `pvh`.
+    pub boot: String,
     /// Digest of the initial RAM disk.
     pub initrd: Option<Digest>,
     /// The devices of the machine, in order, with their guest-visible configuration, such as `virtio-net mac=52:54:00:00:00:01`.
@@ -86,6 +88,7 @@ impl Identity {
                 format!("digest {}", self.kernel),
                 format!("digest {}", backup.kernel),
             ),
+            ("--boot", self.boot.clone(), backup.boot.clone()),
             ("--initrd", initrd(&self.initrd), initrd(&backup.initrd)),
             (
                 "devices",
@@ -118,6 +121,7 @@ mod tests {
             memory_bytes: 1,
             command_line: "quiet".to_owned(),
             kernel: Digest([0; 16]),
+            boot: "auto".to_owned(),
             initrd: None,
             devices: vec!["a".to_owned(), "b".to_owned()],
         };
@@ -129,6 +133,7 @@ mod tests {
             memory_bytes: 2,
             command_line: "quiet ".to_owned(),
             kernel: Digest([1; 16]),
+            boot: "pvh".to_owned(),
             initrd: Some(Digest([2; 16])),
             devices: vec!["a, b".to_owned()],
         };
@@ -141,6 +146,7 @@ mod tests {
             "--memory",
             "--cmdline",
             "--kernel",
+            "--boot",
             "--initrd",
             "devices",
         ];

@@ -269,6 +269,7 @@ mod tests {
             memory_bytes: 1 << 20,
             command_line: String::new(),
             kernel: Digest::of(b"kernel"),
+            boot: "auto".to_owned(),
             initrd: None,
             devices: vec![],
         }

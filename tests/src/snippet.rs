@@ -159,6 +159,7 @@ pub fn state() -> BootState {
     BootState {
         rip: CODE,
         rsi: 0,
+        rbx: 0,
         rsp: STACK,
         rflags: 2,
         cr0: 0x8005_0033,

@@ -53,7 +53,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
 fn identity() -> impl Strategy<Value = Identity> {
     (
         any::<(u32, u64)>(),
-        (".{0,20}", ".{0,20}", ".{0,200}"),
+        (".{0,20}", ".{0,20}", ".{0,200}", ".{0,10}"),
         (digest(), prop::option::of(digest())),
         prop::collection::vec(".{0,30}", 0..5),
     )
@@ -64,6 +64,7 @@ fn identity() -> impl Strategy<Value = Identity> {
             memory_bytes: numbers.1,
             command_line: texts.2,
             kernel: digests.0,
+            boot: texts.3,
             initrd: digests.1,
             devices,
         })

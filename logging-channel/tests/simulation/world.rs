@@ -115,6 +115,7 @@ fn identity() -> Identity {
         memory_bytes: 8,
         command_line: String::new(),
         kernel: Digest::of(b"toy"),
+        boot: "auto".to_owned(),
         initrd: None,
         devices: vec![],
     }

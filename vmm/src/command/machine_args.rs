@@ -7,6 +7,7 @@ use vmm::{
     doctor::{self, Choice, Speeds},
     engine::EngineKind,
     host::{Console, EventSink, RawTerminal, Tap},
+    machine::boot::BootProtocol,
     session::{
         reports::Reporter,
         setup::{MacAddress, MachineConfig},
@@ -41,6 +42,28 @@ impl EngineArg {
     }
 }
 
+/// Values of `--boot`.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum BootArg {
+    /// Linux's 64-bit protocol where the kernel has it, else PVH
+    #[default]
+    Auto,
+    /// Linux's 64-bit boot protocol
+    Linux64,
+    /// PVH: the 32-bit entry point of an ELF file's note
+    Pvh,
+}
+
+impl From<BootArg> for BootProtocol {
+    fn from(arg: BootArg) -> Self {
+        match arg {
+            BootArg::Auto => Self::Auto,
+            BootArg::Linux64 => Self::Linux64,
+            BootArg::Pvh => Self::Pvh,
+        }
+    }
+}
+
 /// The machine.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Machine")]
@@ -48,9 +71,12 @@ pub struct MachineArgs {
     /// What runs the guest
     #[arg(long, value_enum, default_value_t)]
     pub engine: EngineArg,
-    /// Guest kernel: an ELF vmlinux, or a bare-metal guest
+    /// Guest kernel: a bzImage (vmlinuz), an ELF vmlinux, or a bare-metal guest
     #[arg(long, value_name = "FILE")]
     pub kernel: PathBuf,
+    /// How the kernel is entered
+    #[arg(long, value_enum, default_value_t)]
+    pub boot: BootArg,
     /// Initial RAM disk
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
@@ -83,6 +109,7 @@ impl MachineArgs {
         MachineConfig {
             engine: choice.engine,
             kernel: self.kernel.clone(),
+            boot: self.boot.into(),
             initrd: self.initrd.clone(),
             command_line: self.cmdline.clone(),
             memory_bytes: self.memory,

@@ -18,7 +18,7 @@ use crate::{
     engine::{AnyEngine, Engine, EngineError, EngineKind},
     machine::{
         GuestMemory, Machine, MemoryError, allocate_memory,
-        boot::{self, BootError, BootImages, TscRewrite},
+        boot::{self, BootError, BootImages, BootProtocol, TscRewrite},
         layout,
     },
 };
@@ -75,8 +75,10 @@ impl std::str::FromStr for MacAddress {
 pub struct MachineConfig {
     /// What runs it.
     pub engine: EngineKind,
-    /// An ELF file: `vmlinux`, or a bare-metal guest.
+    /// A bzImage, or an ELF file: `vmlinux`, or a bare-metal guest.
     pub kernel: PathBuf,
+    /// How the kernel is entered.
+    pub boot: BootProtocol,
     /// Initial RAM disk.
     pub initrd: Option<PathBuf>,
     /// Kernel command line, without the devices', which are added.
@@ -148,11 +150,13 @@ impl Prepared {
             memory_bytes: config.memory_bytes,
             command_line: config.command_line.clone(),
             kernel: Digest::of(&kernel),
+            boot: config.boot.to_string(),
             initrd: initrd.as_deref().map(Digest::of),
             devices: devices(config.mac),
         };
         let images = BootImages {
             kernel,
+            protocol: config.boot,
             initrd,
             command_line: full_command_line(config),
         };

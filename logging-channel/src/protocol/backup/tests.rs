@@ -16,6 +16,7 @@ fn identity() -> Identity {
         memory_bytes: 64 << 20,
         command_line: "quiet".to_owned(),
         kernel: Digest([0; 16]),
+        boot: "auto".to_owned(),
         initrd: None,
         devices: vec!["rng".to_owned()],
     }

@@ -16,6 +16,7 @@ fn identity() -> Identity {
         memory_bytes: 1,
         command_line: String::new(),
         kernel: Digest([0; 16]),
+        boot: "auto".to_owned(),
         initrd: None,
         devices: vec![],
     }

@@ -14,7 +14,9 @@ mod paging;
 mod pvm;
 mod vcpu;
 
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_segment, kvm_userspace_memory_region};
+use kvm_bindings::{
+    KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment, kvm_userspace_memory_region,
+};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
@@ -344,10 +346,14 @@ impl Engine for KvmEngine {
         (sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer) =
             (state.cr0, state.cr3, state.cr4, state.efer);
         self.vcpu.set_sregs(&sregs)?;
-        let mut regs = self.vcpu.regs()?;
-        (regs.rip, regs.rsi, regs.rsp, regs.rflags) =
-            (state.rip, state.rsi, state.rsp, state.rflags);
-        self.vcpu.set_regs(&regs)
+        self.vcpu.set_regs(&kvm_regs {
+            rip: state.rip,
+            rsi: state.rsi,
+            rbx: state.rbx,
+            rsp: state.rsp,
+            rflags: state.rflags,
+            ..kvm_regs::default()
+        })
     }
 
     fn run(&mut self, goal: Goal) -> Result<Stop, EngineError> {

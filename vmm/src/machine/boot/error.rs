@@ -29,23 +29,23 @@ pub enum BootError {
         bytes: u64,
     },
 
-    /// The kernel is not an ELF file.
+    /// The kernel is neither a bzImage nor an ELF file.
     #[error(
-        "The kernel is not an ELF file ({found}): give the uncompressed `vmlinux`, or a static ELF64 guest"
+        "The kernel is neither a bzImage nor an ELF file ({found}): give a distribution's `vmlinuz`, the uncompressed `vmlinux`, or a static ELF guest"
     )]
-    NotElf {
+    UnknownFormat {
         /// What it looks like.
         found: &'static str,
     },
     /// An ELF file, of a kind that cannot be booted.
     #[error(
-        "The kernel is {found}; lockstep boots static little-endian ELF64 executables for x86-64"
+        "The kernel is {found}; lockstep boots static little-endian ELF executables for x86-64, and through PVH for x86"
     )]
     WrongKind {
         /// Which kind.
         found: String,
     },
-    /// A malformed ELF file.
+    /// A malformed file.
     #[error("Cannot read the kernel's {part}: the file is damaged or cut short")]
     Malformed {
         /// Which part of it.
@@ -108,8 +108,48 @@ pub enum BootError {
         /// `e_entry`.
         entry: u64,
     },
+    /// A bzImage that does not fit.
+    #[error(
+        "The kernel unpacks itself between {start:#x} and {end:#x}, past the guest's {memory:#x} bytes of memory: give the guest more"
+    )]
+    KernelOutOfRange {
+        /// Where it is loaded.
+        start: u64,
+        /// First address after what it needs.
+        end: u64,
+        /// Bytes of guest memory.
+        memory: u64,
+    },
+    /// A bzImage from before there was a 64-bit entry point.
+    #[error(
+        "The kernel speaks boot protocol {major}.{minor:02}; lockstep needs 2.12 or later, which Linux has since 3.8"
+    )]
+    BootProtocolTooOld {
+        /// Before the point.
+        major: u16,
+        /// After the point.
+        minor: u16,
+    },
+    /// A 32-bit kernel.
+    #[error(
+        "The kernel has no 64-bit entry point: give an x86-64 kernel, or an ELF file with a PVH entry point and --boot pvh"
+    )]
+    No64BitEntry,
+    /// No PVH note.
+    #[error(
+        "The kernel has no PVH entry point (an ELF note of Xen's, of type 18; a bzImage has none): use --boot linux64, or build Linux with CONFIG_PVH and give its `vmlinux`"
+    )]
+    NoPvhEntry,
+    /// Nobody can find the time-stamp reads of this kernel.
+    #[error(
+        "The kernel is {what}, so its time-stamp reads cannot be found and made to trap, as this engine needs it: use --engine soft, or give an uncompressed 64-bit `vmlinux`"
+    )]
+    NotRewritable {
+        /// What hides them.
+        what: &'static str,
+    },
     /// `linux-loader` could not load it.
-    #[error("Cannot load the kernel's segments into guest memory: is the file damaged?")]
+    #[error("Cannot load the kernel into guest memory: is the file damaged?")]
     Loader(#[from] linux_loader::loader::Error),
 
     /// Without section headers nobody can tell code from data.

@@ -1,46 +1,57 @@
 //! Loading a guest: from the bytes of a kernel to a vCPU that can run its first instruction.
 //!
 //! In: zeroed guest memory, the images, the seed of the guest's random number generator. Out: guest memory with
-//! everything that Linux's 64-bit boot protocol asks for (Linux, `Documentation/x86/boot.rst`, "64-bit Boot
-//! Protocol"), and the vCPU's first registers. What always holds: memory and registers are a function of the
+//! everything that the boot protocol asks for, and the vCPU's first registers. What always holds: memory and registers are a function of the
 //! arguments, and whatever is not listed here stays zero, since the guest's course depends on both.
+//!
+//! | kernel | protocol | begins |
+//! |---|---|---|
+//! | bzImage, as distributions ship it | Linux's 64-bit (Linux, `Documentation/x86/boot.rst`, "64-bit Boot Protocol") | in 64-bit mode, 0x200 after its load address |
+//! | ELF64: `vmlinux`, a bare-metal guest | Linux's 64-bit; PVH if asked for, or if that is its only usable entry | in 64-bit mode at its entry point; or as ELF32 |
+//! | ELF32 | PVH (Xen, `docs/misc/pvh.pandoc`) | in 32-bit protected mode without paging, where its note says |
 //!
 //! ```text
 //!     0x0000_1000  GDT, then a task state segment of zeros
-//!     0x0000_2000  setup_data: the seed
-//!     0x0000_7000  zero page (struct boot_params) with the e820 map
+//!     0x0000_2000  setup_data: the seed                          Linux's 64-bit protocol
+//!     0x0000_3000  start info, list of modules, memory map       PVH
+//!     0x0000_7000  zero page (struct boot_params) with the e820 map      Linux's
 //!     0x0000_8FF0  stack, downwards
-//!     0x0000_9000  page tables, six pages: 4 GiB mapped one to one
+//!     0x0000_9000  page tables, six pages: 4 GiB mapped one to one       Linux's
 //!     0x0002_0000  command line
-//!     0x0010_0000  and above: the ELF file's segments, where its program headers want them
+//!     0x0010_0000  and above: the ELF file's segments, where its program headers want them;
+//!                  the bzImage's 64-bit part, at the address it prefers
 //!     at the top   initial RAM disk, on a page boundary
 //! ```
 //!
 //! The same loader serves our own bare-metal guests: static ELF64 files linked at 1 MiB or above.
 //! They find the zero page in RSI like Linux does, and are free to ignore it.
 
+mod bz_image;
 mod elf;
 mod error;
+mod kernel;
 mod long_mode;
+mod pvh;
+mod state;
 mod tsc_rewrite;
 mod zero_page;
 
+#[cfg(test)]
+mod test_bz_image;
 #[cfg(test)]
 mod test_elf;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
-use std::io::Cursor;
-
-use linux_loader::loader::{Elf, KernelLoader};
+use crate::machine::GuestMemory;
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 pub use error::BootError;
-pub use long_mode::{BootState, Segment};
+pub use state::{BootState, Segment};
 pub use tsc_rewrite::UntrappedSites;
 
-use super::{GuestMemory, MAX_MEMORY_BYTES};
+use self::kernel::{Entry, Kernel};
+use super::MAX_MEMORY_BYTES;
 
 /// Where the BIOS's extended data area begins on a PC, and conventional memory ends.
 const LOW_MEMORY_END: u64 = 0x9_FC00;
@@ -48,11 +59,35 @@ const LOW_MEMORY_END: u64 = 0x9_FC00;
 const HIGH_MEMORY_START: u64 = 0x10_0000;
 const PAGE_SIZE: u64 = 0x1000;
 
-/// What is loaded, as the bytes of the files.
+/// How the loader hands over to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BootProtocol {
+    /// Linux's 64-bit protocol where the kernel has such an entry point, else PVH.
+    #[default]
+    Auto,
+    /// Linux's 64-bit boot protocol.
+    Linux64,
+    /// PVH: the 32-bit entry point that an ELF note names.
+    Pvh,
+}
+
+impl std::fmt::Display for BootProtocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Linux64 => "linux64",
+            Self::Pvh => "pvh",
+        })
+    }
+}
+
+/// What is loaded, as the bytes of the files, and how.
 #[derive(Clone, Debug, Default)]
 pub struct BootImages {
-    /// A static ELF64 executable: Linux's `vmlinux`, or a bare-metal guest.
+    /// A bzImage, or a static ELF executable: Linux's `vmlinux`, or a bare-metal guest.
     pub kernel: Vec<u8>,
+    /// How it is entered.
+    pub protocol: BootProtocol,
     /// Initial RAM disk (or initramfs).
     pub initrd: Option<Vec<u8>>,
     /// Kernel command line, printable ASCII, at most 2,047 bytes. The guest sees it byte for byte:
@@ -78,14 +113,14 @@ pub struct Loaded {
     pub tsc_sites: usize,
     /// Instructions that depend on the host and were left as they are; all zero if nothing was to be rewritten.
     pub untrapped: UntrappedSites,
-    /// First address after the kernel's segments.
+    /// First address after all that the kernel needs: its segments, or the room in which it unpacks itself.
     pub kernel_end: u64,
     /// Where the initial RAM disk begins.
     pub initrd_start: Option<u64>,
 }
 
 /// Loads `images` into `memory`, which must be all zero, one region from address 0 on, and at most 3 GiB.
-/// The guest's kernel gets `rng_seed` for its random number generator.
+/// The guest's kernel gets `rng_seed` for its random number generator, if the protocol has a place for it.
 ///
 /// # Errors
 ///
@@ -97,37 +132,27 @@ pub fn load(
     tsc: TscRewrite,
 ) -> Result<Loaded, BootError> {
     let memory_end = memory_end(memory)?;
-    let kernel = elf::Kernel::parse(&images.kernel)?;
+    let kernel = Kernel::parse(&images.kernel)?;
     let kernel_end = kernel.check_fits(memory_end)?;
-    let rewritten = match tsc {
-        TscRewrite::Rewrite => tsc_rewrite::rewrite(&images.kernel)?,
-        TscRewrite::Leave => tsc_rewrite::Rewritten {
-            image: Cow::Borrowed(&images.kernel),
-            sites: 0,
-            untrapped: UntrappedSites::default(),
-        },
-    };
+    let entry = kernel.entry(images.protocol)?;
+    let rewriting = kernel.load(memory, &images.kernel, tsc)?;
 
-    Elf::load(
-        memory,
-        None,
-        &mut Cursor::new(&rewritten.image),
-        Some(GuestAddress(HIGH_MEMORY_START)),
-    )?;
-    let initrd = zero_page::load_initrd(memory, images.initrd.as_deref(), kernel_end, memory_end)?;
-    zero_page::write_command_line(memory, &images.command_line)?;
-    zero_page::write(
-        memory,
-        memory_end,
-        initrd,
-        images.command_line.len(),
-        rng_seed,
-    )?;
-    let state = long_mode::write(memory, kernel.entry(), zero_page::ADDRESS)?;
+    let initrd_limit = entry.initrd_limit().min(memory_end);
+    let initrd = images.initrd.as_deref();
+    let initrd = zero_page::load_initrd(memory, initrd, kernel_end, initrd_limit)?;
+    let command_line_limit = entry.command_line_limit();
+    zero_page::write_command_line(memory, &images.command_line, command_line_limit)?;
+    let state = match entry {
+        Entry::Linux64 { address, header } => {
+            zero_page::write(memory, memory_end, &header, initrd, rng_seed)?;
+            long_mode::write(memory, address, zero_page::ADDRESS)?
+        }
+        Entry::Pvh { address } => pvh::write(memory, memory_end, initrd, address)?,
+    };
     Ok(Loaded {
         state,
-        tsc_sites: rewritten.sites,
-        untrapped: rewritten.untrapped,
+        tsc_sites: rewriting.sites,
+        untrapped: rewriting.untrapped,
         kernel_end,
         initrd_start: initrd.map(|initrd| initrd.start),
     })
@@ -141,6 +166,11 @@ pub fn load(
 /// If they do not fit.
 pub fn begin_at(memory: &GuestMemory, entry: u64) -> Result<BootState, BootError> {
     long_mode::write(memory, entry, 0)
+}
+
+/// What the memory map says is usable: start and end of each part, lowest first.
+fn usable_memory(memory_end: u64) -> [(u64, u64); 2] {
+    [(0, LOW_MEMORY_END), (HIGH_MEMORY_START, memory_end)]
 }
 
 /// First address after guest memory, once it is known to have the shape that this loader writes to.

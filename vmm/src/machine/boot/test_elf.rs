@@ -1,6 +1,9 @@
 //! Writes small ELF files for the tests of the loader.
 
-use object::elf::{self, FileHeader64, Ident, ProgramHeader64, SectionHeader64, Sym64};
+use object::elf::{
+    self, FileHeader32, FileHeader64, Ident, ProgramHeader32, ProgramHeader64, SectionHeader64,
+    Sym64,
+};
 use object::pod::{bytes_of, bytes_of_slice};
 use object::{LittleEndian as LE, U16, U32, U64};
 
@@ -22,6 +25,8 @@ struct TestSection {
     /// Bytes of the segment in memory past those in the file.
     zeros: u64,
     flags: u32,
+    /// Type of the segment.
+    segment: u32,
 }
 
 #[derive(Clone)]
@@ -52,6 +57,19 @@ impl TestElf {
         self.section(address, bytes, zeros, elf::SHF_ALLOC | elf::SHF_WRITE)
     }
 
+    /// A note of Xen's of type 18: the PVH entry point is at the address that `value` holds.
+    pub fn pvh_note(mut self, value: &[u8]) -> Self {
+        let mut note = Vec::new();
+        for word in [4, value.len() as u32, 18] {
+            note.extend_from_slice(&word.to_le_bytes());
+        }
+        note.extend_from_slice(b"Xen\0");
+        note.extend_from_slice(value);
+        self = self.section(0, &note, 0, 0);
+        self.sections.last_mut().unwrap().segment = elf::PT_NOTE;
+        self
+    }
+
     /// A function that begins at `address`, in the section that was added last.
     pub fn function(self, name: &str, address: u64) -> Self {
         self.symbol(name, elf::STT_FUNC, address)
@@ -68,6 +86,7 @@ impl TestElf {
             bytes: bytes.to_vec(),
             zeros,
             flags,
+            segment: elf::PT_LOAD,
         });
         self
     }
@@ -91,6 +110,55 @@ impl TestElf {
                 .iter()
                 .map(|section| section.bytes.len())
                 .sum::<usize>()
+    }
+
+    /// The same as a 32-bit file, without sections and symbols.
+    pub fn build_32(&self) -> Vec<u8> {
+        let narrow = |value: u64| U32::new(LE, u32::try_from(value).unwrap());
+        let headers = size_of::<FileHeader32<LE>>();
+        let mut offset = headers + self.sections.len() * size_of::<ProgramHeader32<LE>>();
+        let mut file = bytes_of(&self.file_header_32()).to_vec();
+        for section in &self.sections {
+            let size = section.bytes.len() as u64;
+            file.extend_from_slice(bytes_of(&ProgramHeader32 {
+                p_type: U32::new(LE, section.segment),
+                p_offset: narrow(offset as u64),
+                p_vaddr: narrow(section.address),
+                p_paddr: narrow(section.address),
+                p_filesz: narrow(size),
+                p_memsz: narrow(size + section.zeros),
+                p_flags: U32::new(LE, elf::PF_R | elf::PF_X),
+                p_align: U32::new(LE, 1),
+            }));
+            offset += section.bytes.len();
+        }
+        for section in &self.sections {
+            file.extend_from_slice(&section.bytes);
+        }
+        file
+    }
+
+    fn file_header_32(&self) -> FileHeader32<LE> {
+        let header = self.file_header(0);
+        FileHeader32 {
+            e_ident: Ident {
+                class: elf::ELFCLASS32,
+                ..header.e_ident
+            },
+            e_type: header.e_type,
+            e_machine: U16::new(LE, elf::EM_386),
+            e_version: header.e_version,
+            e_entry: U32::new(LE, u32::try_from(self.entry).unwrap()),
+            e_phoff: U32::new(LE, size_of::<FileHeader32<LE>>() as u32),
+            e_shoff: U32::new(LE, 0),
+            e_flags: header.e_flags,
+            e_ehsize: U16::new(LE, 52),
+            e_phentsize: U16::new(LE, 32),
+            e_phnum: header.e_phnum,
+            e_shentsize: U16::new(LE, 40),
+            e_shnum: U16::new(LE, 0),
+            e_shstrndx: U16::new(LE, 0),
+        }
     }
 
     /// The file.
@@ -151,7 +219,7 @@ impl TestElf {
 
     fn program_headers(&self) -> Vec<ProgramHeader64<LE>> {
         let header = |(index, section): (usize, &TestSection)| ProgramHeader64 {
-            p_type: U32::new(LE, elf::PT_LOAD),
+            p_type: U32::new(LE, section.segment),
             p_flags: U32::new(LE, elf::PF_R | elf::PF_X),
             p_offset: U64::new(LE, self.content_offset(index) as u64),
             p_vaddr: U64::new(LE, section.address),

@@ -6,17 +6,18 @@ use linux_loader::configurator::{BootConfigurator, BootParams};
 use linux_loader::loader::bootparam::{SETUP_RNG_SEED, boot_e820_entry, boot_params, setup_header};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::{BootError, HIGH_MEMORY_START, LOW_MEMORY_END, PAGE_SIZE};
+use super::{BootError, PAGE_SIZE, usable_memory};
 use crate::machine::GuestMemory;
 
 /// Where the zero page lies.
 pub const ADDRESS: u64 = 0x7000;
 const SETUP_DATA: u64 = 0x2000;
-const COMMAND_LINE: u64 = 0x2_0000;
+/// Where the command line lies, whatever the protocol.
+pub const COMMAND_LINE: u64 = 0x2_0000;
 /// `COMMAND_LINE_SIZE` of Linux on x86, without the final NUL.
-const COMMAND_LINE_MAX: usize = 2047;
-/// boot.rst, `initrd_addr_max`: an initial RAM disk ends below 2 GiB.
-const INITRD_LIMIT: u64 = 0x8000_0000;
+pub const COMMAND_LINE_MAX: usize = 2047;
+/// boot.rst, `initrd_addr_max`: an initial RAM disk ends below 2 GiB, unless the kernel's header says lower.
+pub const INITRD_LIMIT: u64 = 0x8000_0000;
 
 // boot.rst, "Details of Header Fields".
 const BOOT_FLAG: u16 = 0xAA55;
@@ -32,15 +33,15 @@ pub struct Initrd {
     /// Its address.
     pub start: u64,
     /// Bytes.
-    size: u64,
+    pub size: u64,
 }
 
-/// Puts the initial RAM disk as high as it may lie, on a page boundary.
+/// Puts the initial RAM disk as high as it may lie between the kernel's end and `limit`, on a page boundary.
 pub fn load_initrd(
     memory: &GuestMemory,
     content: Option<&[u8]>,
     kernel_end: u64,
-    memory_end: u64,
+    limit: u64,
 ) -> Result<Option<Initrd>, BootError> {
     let Some(content) = content else {
         return Ok(None);
@@ -49,7 +50,6 @@ pub fn load_initrd(
         return Err(BootError::InitrdEmpty);
     }
     let size = content.len() as u64;
-    let limit = memory_end.min(INITRD_LIMIT);
     let start = limit
         .checked_sub(size)
         .map(|start| start & !(PAGE_SIZE - 1))
@@ -65,11 +65,11 @@ pub fn load_initrd(
 
 /// Writes the command line. It is not brought into a canonical form (as `linux_loader::cmdline` would), because both
 /// replicas must see what their identities say, and Linux takes randomness from every byte.
-pub fn write_command_line(memory: &GuestMemory, text: &str) -> Result<(), BootError> {
-    if text.len() > COMMAND_LINE_MAX {
+pub fn write_command_line(memory: &GuestMemory, text: &str, limit: usize) -> Result<(), BootError> {
+    if text.len() > limit {
         return Err(BootError::CommandLineTooLong {
             length: text.len(),
-            limit: COMMAND_LINE_MAX,
+            limit,
         });
     }
     let forbidden = |byte: &u8| !matches!(byte, b' '..=b'~');
@@ -83,12 +83,25 @@ pub fn write_command_line(memory: &GuestMemory, text: &str) -> Result<(), BootEr
     write_bytes(memory, text.as_bytes(), COMMAND_LINE, "the command line")
 }
 
-/// Writes the zero page and the random seed.
+/// The setup header of a kernel whose file has none: an ELF file. It promises nothing.
+pub fn plain_header() -> setup_header {
+    setup_header {
+        boot_flag: BOOT_FLAG,
+        header: HEADER_MAGIC,
+        version: PROTOCOL_VERSION,
+        loadflags: LOADED_HIGH,
+        initrd_addr_max: INITRD_LIMIT as u32 - 1,
+        cmdline_size: COMMAND_LINE_MAX as u32,
+        ..setup_header::default()
+    }
+}
+
+/// Writes the random seed, and the zero page with `kernel`, the kernel's own setup header, filled in.
 pub fn write(
     memory: &GuestMemory,
     memory_end: u64,
+    kernel: &setup_header,
     initrd: Option<Initrd>,
-    command_line_len: usize,
     rng_seed: &[u8; 32],
 ) -> Result<(), BootError> {
     write_bytes(
@@ -98,10 +111,10 @@ pub fn write(
         "the random seed",
     )?;
     let mut page = boot_params {
-        hdr: header(initrd, command_line_len),
+        hdr: filled_in(kernel, initrd),
         ..boot_params::default()
     };
-    let usable = [(0, LOW_MEMORY_END), (HIGH_MEMORY_START, memory_end)];
+    let usable = usable_memory(memory_end);
     for (entry, (start, end)) in page.e820_table.iter_mut().zip(usable) {
         *entry = boot_e820_entry {
             addr: start,
@@ -109,26 +122,22 @@ pub fn write(
             r#type: E820_RAM,
         };
     }
-    page.e820_entries = 2;
+    page.e820_entries = usable.len() as u8;
     let page = BootParams::new(&page, GuestAddress(ADDRESS));
     LinuxBootConfigurator::write_bootparams(&page, memory).map_err(BootError::from)
 }
 
-fn header(initrd: Option<Initrd>, command_line_len: usize) -> setup_header {
-    // Both fit: addresses and sizes are below 3 GiB, and the length was checked.
+/// What a loader has to write into the header (boot.rst, "Details of Header Fields").
+fn filled_in(kernel: &setup_header, initrd: Option<Initrd>) -> setup_header {
+    // They fit: guest memory ends below 3 GiB.
     let narrow = |value: u64| u32::try_from(value).expect("below 4 GiB");
     setup_header {
-        boot_flag: BOOT_FLAG,
-        header: HEADER_MAGIC,
-        version: PROTOCOL_VERSION,
         type_of_loader: LOADER_UNDEFINED,
-        loadflags: LOADED_HIGH,
         ramdisk_image: initrd.map_or(0, |initrd| narrow(initrd.start)),
         ramdisk_size: initrd.map_or(0, |initrd| narrow(initrd.size)),
         cmd_line_ptr: narrow(COMMAND_LINE),
-        cmdline_size: narrow(command_line_len as u64),
         setup_data: SETUP_DATA,
-        ..setup_header::default()
+        ..*kernel
     }
 }
 

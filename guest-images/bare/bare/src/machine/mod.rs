@@ -4,14 +4,18 @@
 //! which touch nothing but their counters. So each device is owned by whoever took it.
 
 mod boot;
+pub mod catch;
+pub mod checks;
 pub mod clock;
-mod descriptors;
+pub mod control;
+pub mod descriptors;
 pub mod exceptions;
 mod global;
 pub mod interrupts;
-mod paging;
+pub mod paging;
 pub mod pit;
 pub mod port;
+mod pvh;
 pub mod serial;
 pub mod user;
 pub mod virtio;

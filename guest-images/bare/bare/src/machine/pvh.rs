@@ -1,0 +1,86 @@
+//! The other way into a guest: PVH (Xen, `docs/misc/pvh.pandoc`), for hypervisors that enter ELF files by it, QEMU among them.
+//!
+//! In: 32-bit protected mode without paging, EBX at the start info. Out: what the 64-bit boot protocol promises, a jump to
+//! `_start`: 4 GiB mapped one to one, RSI at a zero page in which the command line's address alone is filled in.
+
+use core::arch::global_asm;
+
+// The note: name size, value size, type 18 (XEN_ELFNOTE_PHYS32_ENTRY), name, value.
+global_asm!(
+    ".pushsection .note.xen, \"a\", @note",
+    ".balign 4",
+    ".long 4, 4, 18",
+    ".asciz \"Xen\"",
+    ".long pvh_start",
+    ".popsection",
+);
+
+// Page tables as the loader makes them: large pages, present, writable, accessed, dirty (0xE3); tables 0x23. Start info: command line at
+// offset 24. Control bits: CR4.PAE is 0x20, EFER (0xC0000080) LME 0x100, CR0.PG bit 31.
+global_asm!(
+    ".pushsection .text.pvh, \"ax\"",
+    ".code32",
+    "pvh_start:",
+    "cli",
+    "cld",
+    "mov eax, [ebx + 24]",
+    "mov [pvh_zero_page + 0x228], eax",
+    "mov edi, offset pvh_directories",
+    "mov eax, 0xE3",
+    "2:",
+    "mov [edi], eax",
+    "add edi, 8",
+    "add eax, 0x200000",
+    "jnc 2b",
+    "mov eax, offset pvh_directories + 0x23",
+    "mov edi, offset pvh_pointers",
+    "mov ecx, 4",
+    "3:",
+    "mov [edi], eax",
+    "add edi, 8",
+    "add eax, 0x1000",
+    "dec ecx",
+    "jnz 3b",
+    "mov dword ptr [pvh_root], offset pvh_pointers + 0x23",
+    "mov eax, offset pvh_root",
+    "mov cr3, eax",
+    "mov eax, cr4",
+    "or eax, 0x20",
+    "mov cr4, eax",
+    "mov ecx, 0xC0000080",
+    "rdmsr",
+    "or eax, 0x100",
+    "wrmsr",
+    "mov eax, cr0",
+    "or eax, 0x80000000",
+    "mov cr0, eax",
+    "lgdt [pvh_gdt_pointer]",
+    // A far jump, in bytes that mean something in 64-bit mode too, for whoever disassembles this section.
+    "mov esp, offset stack_top",
+    "push 0x10",
+    "mov eax, offset pvh_start_64",
+    "push eax",
+    "retf",
+    ".code64",
+    "pvh_start_64:",
+    "mov eax, 0x18",
+    "mov ds, eax",
+    "mov es, eax",
+    "mov ss, eax",
+    "mov esi, offset pvh_zero_page",
+    "jmp _start",
+    ".popsection",
+    ".pushsection .rodata",
+    ".balign 8",
+    "pvh_gdt: .quad 0, 0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF",
+    "pvh_gdt_pointer: .word 31",
+    ".long pvh_gdt",
+    ".popsection",
+    ".pushsection .bss",
+    ".balign 4096",
+    "pvh_root: .zero 4096",
+    "pvh_pointers: .zero 4096",
+    "pvh_directories: .zero 4 * 4096",
+    "pvh_zero_page: .zero 4096",
+    ".popsection",
+);
