@@ -37,7 +37,7 @@ pub(crate) fn long_mode_state() -> State {
 
 /// A CPU in [`long_mode_state`] with `code` at [`CODE`].
 pub(crate) fn long_mode_cpu(code: &[u8]) -> Cpu {
-    let mut cpu = Cpu::new(Ram::leaked(MEMORY_BYTES));
+    let mut cpu = Cpu::new(Ram::owned(MEMORY_BYTES));
     let ram = cpu.ram_mut();
     ram.write(PML4, &(PDPT | 7).to_le_bytes());
     ram.write(PDPT, &0x87_u64.to_le_bytes());

@@ -22,6 +22,8 @@ pub struct Ram {
     marks: Vec<u8>,
     /// One a page: which of its 64 chunks hold decoded instructions.
     code_chunks: Vec<u64>,
+    /// The memory itself, if it is nobody else's.
+    _owned: Option<Vec<u8>>,
 }
 
 // SAFETY: the mapping is not bound to a thread; whoever made the `Ram` promised to keep it alive and not to access it while the CPU runs.
@@ -70,15 +72,29 @@ impl Ram {
             bytes,
             marks: vec![0; pages],
             code_chunks: vec![0; pages],
+            _owned: None,
         }
     }
 
-    /// Zeroed memory of its own, for tests and measurements; it is never given back.
+    /// Zeroed memory of its own, for tests and measurements.
+    ///
+    /// # Panics
+    /// If `bytes` is not a multiple of 4,096, or zero.
     #[must_use]
+    pub fn owned(bytes: u64) -> Self {
+        let mut memory = vec![0_u8; bytes as usize];
+        let host = NonNull::new(memory.as_mut_ptr()).expect("a vector has an address");
+        // SAFETY: the vector lives as long as the `Ram`, is never resized, and nobody else knows it.
+        let mut ram = unsafe { Self::new(host, bytes) };
+        ram._owned = Some(memory);
+        ram
+    }
+
+    /// The same, while callers are being renamed.
+    #[must_use]
+    #[doc(hidden)]
     pub fn leaked(bytes: u64) -> Self {
-        let memory = Box::leak(vec![0_u8; bytes as usize].into_boxed_slice());
-        // SAFETY: the allocation lives for ever and nobody else knows it.
-        unsafe { Self::new(NonNull::from(memory).cast(), bytes) }
+        Self::owned(bytes)
     }
 
     /// Size in bytes.
