@@ -34,7 +34,11 @@ fn sum(a: Float80, b: Float80, negate_b: bool, environment: Environment) -> Outc
         (_, Class::Infinity) => return Outcome::masked(b, exceptions, environment),
         (Class::Zero, Class::Zero) => {
             let same = a.is_negative() == b.is_negative();
-            let value = if same { a } else { zero_difference(environment) };
+            let value = if same {
+                a
+            } else {
+                zero_difference(environment)
+            };
             return Outcome::exact(value);
         }
         _ if environment.traps(exceptions) => return Outcome::stopped(exceptions),
@@ -44,7 +48,10 @@ fn sum(a: Float80, b: Float80, negate_b: bool, environment: Environment) -> Outc
     }
     match finite_sum(a.finite(), b.finite()) {
         Some(number) => round(number, exceptions, environment),
-        None => Outcome { exceptions, ..Outcome::exact(zero_difference(environment)) },
+        None => Outcome {
+            exceptions,
+            ..Outcome::exact(zero_difference(environment))
+        },
     }
 }
 
@@ -55,8 +62,11 @@ fn zero_difference(environment: Environment) -> Float80 {
 
 /// The sum of two numbers, or nothing if they cancel.
 fn finite_sum(a: Finite, b: Finite) -> Option<Unrounded> {
-    let (large, small) =
-        if (a.exponent, a.significand) >= (b.exponent, b.significand) { (a, b) } else { (b, a) };
+    let (large, small) = if (a.exponent, a.significand) >= (b.exponent, b.significand) {
+        (a, b)
+    } else {
+        (b, a)
+    };
     // One bit is left free for the carry; 63 below the significand hold what alignment moves out.
     let distance = (large.exponent - small.exponent) as u32;
     let large_bits = u128::from(large.significand) << 63;
@@ -135,7 +145,11 @@ pub(crate) fn divide(a: Float80, b: Float80, environment: Environment) -> Outcom
         _ if environment.traps(exceptions) => return Outcome::stopped(exceptions),
         _ => {}
     }
-    round(finite_quotient(a.finite(), b.finite()), exceptions, environment)
+    round(
+        finite_quotient(a.finite(), b.finite()),
+        exceptions,
+        environment,
+    )
 }
 
 fn finite_quotient(a: Finite, b: Finite) -> Unrounded {

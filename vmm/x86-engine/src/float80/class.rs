@@ -116,7 +116,11 @@ pub(super) fn special_operands(a: Float80, b: Float80) -> Option<(Float80, Excep
         return Some((Float80::INDEFINITE, Exceptions::INVALID));
     }
     let signalling = class_a == Class::SignallingNan || class_b == Class::SignallingNan;
-    let exceptions = if signalling { Exceptions::INVALID } else { Exceptions::NONE };
+    let exceptions = if signalling {
+        Exceptions::INVALID
+    } else {
+        Exceptions::NONE
+    };
     let value = match (class_a.is_nan(), class_b.is_nan()) {
         (false, false) => return None,
         (true, false) => a,

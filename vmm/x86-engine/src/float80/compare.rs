@@ -72,7 +72,11 @@ impl Comparison {
             return self;
         }
         let exceptions = self.exceptions | Exceptions::DENORMAL;
-        Comparison { exceptions, stopped: environment.traps(exceptions), ..self }
+        Comparison {
+            exceptions,
+            stopped: environment.traps(exceptions),
+            ..self
+        }
     }
 }
 
@@ -88,7 +92,11 @@ pub(crate) fn compare(
             exceptions |= Exceptions::INVALID;
         }
         let stopped = environment.traps(exceptions);
-        return Comparison { relation: Relation::Unordered, exceptions, stopped };
+        return Comparison {
+            relation: Relation::Unordered,
+            exceptions,
+            stopped,
+        };
     }
     let exceptions = a.class().denormal() | b.class().denormal();
     let relation = match order(a).cmp(&order(b)) {
@@ -96,7 +104,11 @@ pub(crate) fn compare(
         Ordering::Equal => Relation::Equal,
         Ordering::Greater => Relation::Greater,
     };
-    Comparison { relation, exceptions, stopped: environment.traps(exceptions) }
+    Comparison {
+        relation,
+        exceptions,
+        stopped: environment.traps(exceptions),
+    }
 }
 
 /// An integer that is ordered as the number is. A pseudo-denormal equals the normal number with
@@ -107,5 +119,9 @@ fn order(number: Float80) -> i128 {
         _ => number.exponent_field(),
     };
     let magnitude = i128::from(exponent) << 64 | i128::from(number.mantissa);
-    if number.is_negative() { -magnitude } else { magnitude }
+    if number.is_negative() {
+        -magnitude
+    } else {
+        magnitude
+    }
 }

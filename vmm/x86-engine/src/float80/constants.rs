@@ -37,7 +37,10 @@ pub(crate) fn constant(constant: Constant, rounding: Rounding) -> Float80 {
         Constant::Log10Of2 => (0x3FFD, LOG10_OF_2),
         Constant::LnOf2 => (0x3FFE, LN_OF_2),
     };
-    Float80::new(sign_exponent, round_off(bits, 64, false, rounding).kept as u64)
+    Float80::new(
+        sign_exponent,
+        round_off(bits, 64, false, rounding).kept as u64,
+    )
 }
 
 /// log2 10, in units of 2^-126.

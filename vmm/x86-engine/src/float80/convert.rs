@@ -5,9 +5,7 @@
 //! operation, overflow or underflow (Intel SDM 1, 8.5.4 and 8.5.5: the destination is memory).
 
 use super::class::{Class, special_operand};
-use super::round::{
-    Rounded, Unrounded, overflows_to_infinity, round_off, shift_right_sticky,
-};
+use super::round::{Rounded, Unrounded, overflows_to_infinity, round_off, shift_right_sticky};
 use super::{BIAS, EXPONENT_MAX, Environment, Exceptions, Float80, INTEGER_BIT, Outcome};
 
 /// A format of IEEE 754 with an implicit integer bit.
@@ -18,8 +16,14 @@ struct Format {
     exponent_max: i32,
 }
 
-const SINGLE: Format = Format { fraction_bits: 23, exponent_max: 0xFF };
-const DOUBLE: Format = Format { fraction_bits: 52, exponent_max: 0x7FF };
+const SINGLE: Format = Format {
+    fraction_bits: 23,
+    exponent_max: 0xFF,
+};
+const DOUBLE: Format = Format {
+    fraction_bits: 52,
+    exponent_max: 0x7FF,
+};
 
 impl Format {
     const fn bias(&self) -> i32 {
@@ -86,8 +90,15 @@ fn load(operand: Widened, environment: Environment) -> Outcome {
         return Outcome::masked(nan, exceptions, environment);
     }
     // A denormal is loaded also where the exception is unmasked.
-    let exceptions = if operand.denormal { Exceptions::DENORMAL } else { Exceptions::NONE };
-    Outcome { exceptions, ..Outcome::exact(operand.number) }
+    let exceptions = if operand.denormal {
+        Exceptions::DENORMAL
+    } else {
+        Exceptions::NONE
+    };
+    Outcome {
+        exceptions,
+        ..Outcome::exact(operand.number)
+    }
 }
 
 /// FST m32: the bits of the single nearest to `a`.
@@ -115,7 +126,11 @@ fn store(format: &Format, a: Float80, environment: Environment) -> Outcome<u64> 
 }
 
 fn store_finite(format: &Format, number: Unrounded, environment: Environment) -> Outcome<u64> {
-    let Unrounded { negative, significand, .. } = number;
+    let Unrounded {
+        negative,
+        significand,
+        ..
+    } = number;
     let drop = 127 - format.fraction_bits;
     let mut exponent = number.exponent - BIAS + format.bias();
     let mut rounded = round_off(significand, drop, negative, environment.rounding);
@@ -141,7 +156,11 @@ fn store_finite(format: &Format, number: Unrounded, environment: Environment) ->
     // The integer bit is added to the exponent: a denormal has none, and a carry makes it two.
     let magnitude = (i64::from(exponent - 1) << format.fraction_bits) + rounded.kept as i64;
     let bits = format.pack(negative, 0, magnitude as u64);
-    Outcome { value: Some(bits), exceptions, rounded_up: rounded.up }
+    Outcome {
+        value: Some(bits),
+        exceptions,
+        rounded_up: rounded.up,
+    }
 }
 
 fn store_overflow(format: &Format, negative: bool, environment: Environment) -> Outcome<u64> {
@@ -190,9 +209,21 @@ fn to_integer(a: Float80, largest: u64, environment: Environment) -> Outcome<i64
     match integral(a, environment) {
         Some(Rounded { kept, inexact, up }) if kept <= u128::from(limit) => {
             let magnitude = kept as u64;
-            let value = if a.is_negative() { magnitude.wrapping_neg() } else { magnitude };
-            let exceptions = if inexact { Exceptions::PRECISION } else { Exceptions::NONE };
-            Outcome { value: Some(value as i64), exceptions, rounded_up: up }
+            let value = if a.is_negative() {
+                magnitude.wrapping_neg()
+            } else {
+                magnitude
+            };
+            let exceptions = if inexact {
+                Exceptions::PRECISION
+            } else {
+                Exceptions::NONE
+            };
+            Outcome {
+                value: Some(value as i64),
+                exceptions,
+                rounded_up: up,
+            }
         }
         _ => Outcome::masked(indefinite, Exceptions::INVALID, environment),
     }
@@ -201,7 +232,11 @@ fn to_integer(a: Float80, largest: u64, environment: Environment) -> Outcome<i64
 /// The magnitude of a number rounded to an integer, or nothing if it has none below 2^64.
 pub(super) fn integral(a: Float80, environment: Environment) -> Option<Rounded> {
     match a.class() {
-        Class::Zero => Some(Rounded { kept: 0, inexact: false, up: false }),
+        Class::Zero => Some(Rounded {
+            kept: 0,
+            inexact: false,
+            up: false,
+        }),
         Class::Normal | Class::Denormal | Class::PseudoDenormal => {
             let number = a.finite();
             if number.power() > 63 {

@@ -25,9 +25,17 @@ pub(crate) fn from_decimal(bytes: [u8; 10]) -> Float80 {
 pub(crate) fn to_decimal(a: Float80, environment: Environment) -> Outcome<[u8; 10]> {
     match integral(a, environment) {
         Some(Rounded { kept, inexact, up }) if kept <= LARGEST => {
-            let exceptions = if inexact { Exceptions::PRECISION } else { Exceptions::NONE };
+            let exceptions = if inexact {
+                Exceptions::PRECISION
+            } else {
+                Exceptions::NONE
+            };
             let value = Some(pack(kept as u64, a.is_negative()));
-            Outcome { value, exceptions, rounded_up: up }
+            Outcome {
+                value,
+                exceptions,
+                rounded_up: up,
+            }
         }
         _ => Outcome::masked(INDEFINITE, Exceptions::INVALID, environment),
     }

@@ -142,12 +142,18 @@ impl Environment {
 
     /// The same, rounding towards zero: what FISTTP converts with.
     pub(crate) const fn truncating(self) -> Environment {
-        Environment { rounding: Rounding::Zero, ..self }
+        Environment {
+            rounding: Rounding::Zero,
+            ..self
+        }
     }
 
     /// The same with all of the significand, for the operations that ignore the PC field.
     pub(super) const fn extended(self) -> Environment {
-        Environment { precision: Precision::Extended64, ..self }
+        Environment {
+            precision: Precision::Extended64,
+            ..self
+        }
     }
 
     /// Whether one of these exceptions occurred and is not masked.
@@ -180,26 +186,45 @@ impl Outcome {
         if environment.traps(Exceptions::DENORMAL) {
             return Outcome::stopped(Exceptions::DENORMAL);
         }
-        Outcome { exceptions: self.exceptions | Exceptions::DENORMAL, ..self }
+        Outcome {
+            exceptions: self.exceptions | Exceptions::DENORMAL,
+            ..self
+        }
     }
 }
 
 impl<T> Outcome<T> {
     /// A result without rounding and without exceptions.
     pub(super) const fn exact(value: T) -> Outcome<T> {
-        Outcome { value: Some(value), exceptions: Exceptions::NONE, rounded_up: false }
+        Outcome {
+            value: Some(value),
+            exceptions: Exceptions::NONE,
+            rounded_up: false,
+        }
     }
 
     /// The response to exceptions found before anything is computed: `value` if all of them are
     /// masked, else no result.
     pub(super) fn masked(value: T, exceptions: Exceptions, environment: Environment) -> Outcome<T> {
-        let value = if environment.traps(exceptions) { None } else { Some(value) };
-        Outcome { value, exceptions, rounded_up: false }
+        let value = if environment.traps(exceptions) {
+            None
+        } else {
+            Some(value)
+        };
+        Outcome {
+            value,
+            exceptions,
+            rounded_up: false,
+        }
     }
 
     /// An unmasked exception found before anything is computed.
     pub(super) const fn stopped(exceptions: Exceptions) -> Outcome<T> {
-        Outcome { value: None, exceptions, rounded_up: false }
+        Outcome {
+            value: None,
+            exceptions,
+            rounded_up: false,
+        }
     }
 
     /// The same outcome with another value made of its value.

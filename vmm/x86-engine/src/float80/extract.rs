@@ -25,7 +25,11 @@ pub(crate) fn round_to_integer(a: Float80, environment: Environment) -> Outcome 
         Some(rounded) if a.finite().power() < 63 => rounded,
         _ => return Outcome::exact(a),
     };
-    let precision = if rounded.inexact { Exceptions::PRECISION } else { Exceptions::NONE };
+    let precision = if rounded.inexact {
+        Exceptions::PRECISION
+    } else {
+        Exceptions::NONE
+    };
     Outcome {
         value: Some(from_i64(rounded.kept as i64).with_sign(a.is_negative())),
         exceptions: class.denormal() | precision,
@@ -57,7 +61,12 @@ pub(crate) fn scale(a: Float80, b: Float80, environment: Environment) -> Outcome
         _ => {}
     }
     let a = a.finite();
-    let exponent = a.exponent + if class_b == Class::Zero { 0 } else { steps(b.finite()) };
+    let exponent = a.exponent
+        + if class_b == Class::Zero {
+            0
+        } else {
+            steps(b.finite())
+        };
     match exponent {
         // Not even the adjusted exponent of an unmasked response fits: the masked one to nearest
         // follows, whatever the rounding (Intel SDM 2A, FSCALE, does not say; processors do so).
@@ -66,14 +75,26 @@ pub(crate) fn scale(a: Float80, b: Float80, environment: Environment) -> Outcome
         {
             let value = Some(Float80::infinity(a.negative));
             let exceptions = exceptions | Exceptions::OVERFLOW | Exceptions::PRECISION;
-            Outcome { value, exceptions, rounded_up: true }
+            Outcome {
+                value,
+                exceptions,
+                rounded_up: true,
+            }
         }
         _ if exponent <= -EXPONENT_ADJUSTMENT && environment.traps(Exceptions::UNDERFLOW) => {
             let value = Some(Float80::zero(a.negative));
             let exceptions = exceptions | Exceptions::UNDERFLOW | Exceptions::PRECISION;
-            Outcome { value, exceptions, rounded_up: false }
+            Outcome {
+                value,
+                exceptions,
+                rounded_up: false,
+            }
         }
-        _ => round(Finite { exponent, ..a }.into(), exceptions, environment.extended()),
+        _ => round(
+            Finite { exponent, ..a }.into(),
+            exceptions,
+            environment.extended(),
+        ),
     }
 }
 
@@ -84,7 +105,11 @@ fn steps(scale: Finite) -> i32 {
         power @ 0..16 => (scale.significand >> (63 - power)) as i32,
         _ => 1 << 16,
     };
-    if scale.negative { -magnitude } else { magnitude }
+    if scale.negative {
+        -magnitude
+    } else {
+        magnitude
+    }
 }
 
 /// What FXTRACT takes a number apart into.
@@ -99,20 +124,31 @@ pub(crate) struct Extracted {
 /// FXTRACT: the exponent and the significand of `a`.
 pub(crate) fn extract(a: Float80, environment: Environment) -> Outcome<Extracted> {
     if let Some((nan, exceptions)) = special_operand(a) {
-        let both = Extracted { exponent: nan, significand: nan };
+        let both = Extracted {
+            exponent: nan,
+            significand: nan,
+        };
         return Outcome::masked(both, exceptions, environment);
     }
     let class = a.class();
     match class {
-        Class::Infinity => {
-            Outcome::exact(Extracted { exponent: Float80::infinity(false), significand: a })
-        }
+        Class::Infinity => Outcome::exact(Extracted {
+            exponent: Float80::infinity(false),
+            significand: a,
+        }),
         Class::Zero => {
-            let parts = Extracted { exponent: Float80::infinity(true), significand: a };
+            let parts = Extracted {
+                exponent: Float80::infinity(true),
+                significand: a,
+            };
             Outcome::masked(parts, Exceptions::ZERO_DIVIDE, environment)
         }
         _ => {
-            let Finite { negative, significand, .. } = a.finite();
+            let Finite {
+                negative,
+                significand,
+                ..
+            } = a.finite();
             let parts = Extracted {
                 exponent: from_i64(i64::from(a.finite().power())),
                 significand: Float80::new(BIAS as u16, significand).with_sign(negative),

@@ -25,7 +25,8 @@
 //! | F2XM1, FYL2X, FYL2XP1, FPATAN | [`two_to_the_x_minus_one`], [`y_times_logarithm_of_x`], [`y_times_logarithm_of_x_plus_one`], [`arctangent`] |
 //! | FSIN, FCOS, FSINCOS, FPTAN | [`sine`], [`cosine`], [`sine_and_cosine`], [`tangent`] |
 //!
-//! FLD m80 and FSTP m80 copy bytes ([`Float80::from_bytes`], [`Float80::to_bytes`]) and raise nothing.
+//! An instruction that pops does so wherever there is a value, also where an unmasked overflow,
+//! underflow or loss of precision is pending. FLD m80 and FSTP m80 copy bytes ([`Float80::from_bytes`], [`Float80::to_bytes`]) and raise nothing.
 
 mod arithmetic;
 mod class;
@@ -55,8 +56,8 @@ pub(crate) use environment::{Environment, Exceptions, Outcome, Precision, Roundi
 pub(crate) use extract::{Extracted, extract, round_to_integer, scale};
 pub(crate) use remainder::{Remainder, remainder_nearest, remainder_truncating};
 pub(crate) use transcendental::{
-    SineAndCosine, arctangent, cosine, sine, sine_and_cosine, tangent, two_to_the_x_minus_one,
-    y_times_logarithm_of_x, y_times_logarithm_of_x_plus_one,
+    SineAndCosine, Tangent, arctangent, cosine, sine, sine_and_cosine, tangent,
+    two_to_the_x_minus_one, y_times_logarithm_of_x, y_times_logarithm_of_x_plus_one,
 };
 
 /// What is added to the exponent of a finite number (Intel SDM 1, 4.2.2).
@@ -88,7 +89,10 @@ impl Float80 {
 
     /// The number with exactly these bits.
     pub(crate) const fn new(sign_exponent: u16, mantissa: u64) -> Float80 {
-        Float80 { sign_exponent, mantissa }
+        Float80 {
+            sign_exponent,
+            mantissa,
+        }
     }
 
     /// The number in the memory format of FLD m80: mantissa first, little endian.

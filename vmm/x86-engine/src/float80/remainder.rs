@@ -31,7 +31,11 @@ impl Remainder {
     }
 
     const fn whole(outcome: Outcome) -> Remainder {
-        Remainder { outcome, quotient: 0, incomplete: false }
+        Remainder {
+            outcome,
+            quotient: 0,
+            incomplete: false,
+        }
     }
 }
 
@@ -61,7 +65,11 @@ fn remainder(a: Float80, b: Float80, kind: Quotient, environment: Environment) -
     match (class_a, class_b) {
         (Class::Infinity, _) | (_, Class::Zero) => {
             let exceptions = Exceptions::INVALID;
-            Remainder::whole(Outcome::masked(Float80::INDEFINITE, exceptions, environment))
+            Remainder::whole(Outcome::masked(
+                Float80::INDEFINITE,
+                exceptions,
+                environment,
+            ))
         }
         (Class::Zero, _) => Remainder::whole(Outcome::masked(a, exceptions, environment)),
         _ if environment.traps(exceptions) => Remainder::whole(Outcome::stopped(exceptions)),
@@ -72,9 +80,16 @@ fn remainder(a: Float80, b: Float80, kind: Quotient, environment: Environment) -
             let (number, quotient, incomplete) = reduce(a.finite(), b.finite(), kind);
             let outcome = match number {
                 Some(number) => round(number, exceptions, environment.extended()),
-                None => Outcome { exceptions, ..Outcome::exact(Float80::zero(a.is_negative())) },
+                None => Outcome {
+                    exceptions,
+                    ..Outcome::exact(Float80::zero(a.is_negative()))
+                },
             };
-            Remainder { outcome, quotient, incomplete }
+            Remainder {
+                outcome,
+                quotient,
+                incomplete,
+            }
         }
     }
 }
@@ -103,7 +118,11 @@ fn reduce(a: Finite, b: Finite, kind: Quotient) -> (Option<Unrounded>, u8, bool)
         negative = !negative;
     }
     let exponent = a.exponent.min(b.exponent);
-    let number = normalised(if rest == 0 { a.negative } else { negative }, exponent, rest);
+    let number = normalised(
+        if rest == 0 { a.negative } else { negative },
+        exponent,
+        rest,
+    );
     (number, (quotient & 7) as u8, false)
 }
 

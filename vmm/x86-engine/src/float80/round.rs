@@ -45,7 +45,11 @@ pub(super) fn round_off(magnitude: u128, drop: u32, negative: bool, rounding: Ro
     let kept = magnitude >> drop;
     let tail = magnitude << (128 - drop);
     if tail == 0 {
-        return Rounded { kept, inexact: false, up: false };
+        return Rounded {
+            kept,
+            inexact: false,
+            up: false,
+        };
     }
     const HALF: u128 = 1 << 127;
     let up = match rounding {
@@ -54,7 +58,11 @@ pub(super) fn round_off(magnitude: u128, drop: u32, negative: bool, rounding: Ro
         Rounding::Up => !negative,
         Rounding::Zero => false,
     };
-    Rounded { kept: kept + u128::from(up), inexact: true, up }
+    Rounded {
+        kept: kept + u128::from(up),
+        inexact: true,
+        up,
+    }
 }
 
 /// Shifts right; what is lost sets the lowest bit.
@@ -77,19 +85,45 @@ pub(super) const fn overflows_to_infinity(negative: bool, rounding: Rounding) ->
 }
 
 /// Rounds to the precision of the environment and makes the register's bits.
-pub(super) fn round(number: Unrounded, exceptions: Exceptions, environment: Environment) -> Outcome {
-    let Unrounded { negative, exponent, significand } = number;
+pub(super) fn round(
+    number: Unrounded,
+    exceptions: Exceptions,
+    environment: Environment,
+) -> Outcome {
+    let Unrounded {
+        negative,
+        exponent,
+        significand,
+    } = number;
     let drop = 128 - environment.precision.bits();
     let rounded = round_off(significand, drop, negative, environment.rounding);
     // A carry out of the top leaves a power of two.
     let carry = rounded.kept >> (128 - drop) != 0;
-    let mantissa = if carry { INTEGER_BIT } else { (rounded.kept << (drop - 64)) as u64 };
+    let mantissa = if carry {
+        INTEGER_BIT
+    } else {
+        (rounded.kept << (drop - 64)) as u64
+    };
     let exponent_after = exponent + i32::from(carry);
     if exponent_after >= EXPONENT_MAX {
-        return overflow(negative, exponent_after, mantissa, &rounded, exceptions, environment);
+        return overflow(
+            negative,
+            exponent_after,
+            mantissa,
+            &rounded,
+            exceptions,
+            environment,
+        );
     }
     if exponent_after <= 0 {
-        return underflow(number, exponent_after, mantissa, &rounded, exceptions, environment);
+        return underflow(
+            number,
+            exponent_after,
+            mantissa,
+            &rounded,
+            exceptions,
+            environment,
+        );
     }
     finish(negative, exponent_after, mantissa, &rounded, exceptions)
 }
@@ -148,7 +182,11 @@ fn underflow(
     exceptions: Exceptions,
     environment: Environment,
 ) -> Outcome {
-    let Unrounded { negative, exponent, significand } = number;
+    let Unrounded {
+        negative,
+        exponent,
+        significand,
+    } = number;
     if environment.traps(Exceptions::UNDERFLOW) {
         let exceptions = exceptions | Exceptions::UNDERFLOW;
         let exponent = exponent_after + EXPONENT_ADJUSTMENT;
@@ -160,6 +198,16 @@ fn underflow(
     let mantissa = (rounded.kept << (drop - 64)) as u64;
     // Rounding up may have made it the smallest normal number after all.
     let exponent = i32::from(mantissa & INTEGER_BIT != 0);
-    let underflow = if rounded.inexact { Exceptions::UNDERFLOW } else { Exceptions::NONE };
-    finish(negative, exponent, mantissa, &rounded, exceptions | underflow)
+    let underflow = if rounded.inexact {
+        Exceptions::UNDERFLOW
+    } else {
+        Exceptions::NONE
+    };
+    finish(
+        negative,
+        exponent,
+        mantissa,
+        &rounded,
+        exceptions | underflow,
+    )
 }

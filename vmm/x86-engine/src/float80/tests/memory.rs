@@ -1,28 +1,31 @@
 //! The operations with a memory operand: loads, stores, and arithmetic on singles and doubles.
 
-use super::operands::Generator;
+use super::operands::{Generator, cases};
 use super::oracle::{C1, CODES, Instruction, Observed, UNTOUCHED, instruction};
 use crate::float80::*;
 
 const CASES: u32 = 100_000;
 
-/// Runs cases; `check` gives the first thing that differs.
-fn cases(
+/// Runs many cases; `check` says what was expected where something else was observed.
+fn compare_all(
     name: &str,
     seed: u64,
     instruction: Instruction,
     memory: impl Fn(&mut Generator) -> [u8; 16],
     check: impl Fn(&Case) -> Result<(), String>,
 ) {
-    let mut generator = Generator::new(seed);
-    for case in 0..CASES {
-        let (a, b) = generator.pair();
-        let control =
-            if case % 2 == 0 { generator.masked_control() } else { generator.any_control() };
-        let memory = memory(&mut generator);
+    let mut bytes = Generator::new(!seed);
+    for (a, b, control) in cases(&mut Generator::new(seed), CASES) {
+        let memory = memory(&mut bytes);
         let observed = instruction(a, b, control, memory);
         let environment = Environment::from_control_word(control);
-        let case = Case { a, b, memory, environment, observed };
+        let case = Case {
+            a,
+            b,
+            memory,
+            environment,
+            observed,
+        };
         if let Err(expected) = check(&case) {
             panic!("{name}: expected {expected} at control {control:#x}: {case:x?}");
         }
@@ -111,28 +114,52 @@ fn double(generator: &mut Generator) -> [u8; 16] {
 
 #[test]
 fn loads() {
-    cases("fld m32", 1, instruction!("fld dword ptr [rdi]"), single, |case| {
-        case.loaded(from_f32(case.single(), case.environment))
-    });
-    cases("fld m64", 2, instruction!("fld qword ptr [rdi]"), double, |case| {
-        case.loaded(from_f64(case.double(), case.environment))
-    });
+    compare_all(
+        "fld m32",
+        1,
+        instruction!("fld dword ptr [rdi]"),
+        single,
+        |case| case.loaded(from_f32(case.single(), case.environment)),
+    );
+    compare_all(
+        "fld m64",
+        2,
+        instruction!("fld qword ptr [rdi]"),
+        double,
+        |case| case.loaded(from_f64(case.double(), case.environment)),
+    );
     let integer = |generator: &mut Generator| {
         with_bytes(&(generator.next() as i64 >> generator.below(64)).to_le_bytes())
     };
-    cases("fild m64", 3, instruction!("fild qword ptr [rdi]"), integer, |case| {
-        case.loaded(Outcome::exact(from_i64(case.double() as i64)))
-    });
+    compare_all(
+        "fild m64",
+        3,
+        instruction!("fild qword ptr [rdi]"),
+        integer,
+        |case| case.loaded(Outcome::exact(from_i64(case.double() as i64))),
+    );
 }
 
 #[test]
 fn floating_point_stores() {
-    cases("fstp m32", 4, instruction!("fstp dword ptr [rdi]"), untouched, |case| {
-        case.stored(to_f32(case.a, case.environment).map(|bits| bits.to_le_bytes().to_vec()))
-    });
-    cases("fstp m64", 5, instruction!("fstp qword ptr [rdi]"), untouched, |case| {
-        case.stored(to_f64(case.a, case.environment).map(|bits| bits.to_le_bytes().to_vec()))
-    });
+    compare_all(
+        "fstp m32",
+        4,
+        instruction!("fstp dword ptr [rdi]"),
+        untouched,
+        |case| {
+            case.stored(to_f32(case.a, case.environment).map(|bits| bits.to_le_bytes().to_vec()))
+        },
+    );
+    compare_all(
+        "fstp m64",
+        5,
+        instruction!("fstp qword ptr [rdi]"),
+        untouched,
+        |case| {
+            case.stored(to_f64(case.a, case.environment).map(|bits| bits.to_le_bytes().to_vec()))
+        },
+    );
 }
 
 /// The corners of the single and double ranges, which unrelated operands rarely meet.
@@ -152,7 +179,13 @@ fn floating_point_stores_at_the_limits() {
             let control = generator.any_control();
             let observed = instruction(a, a, control, [UNTOUCHED; 16]);
             let environment = Environment::from_control_word(control);
-            let case = Case { a, b: a, memory: [UNTOUCHED; 16], environment, observed };
+            let case = Case {
+                a,
+                b: a,
+                memory: [UNTOUCHED; 16],
+                environment,
+                observed,
+            };
             let outcome = match is_single {
                 true => to_f32(a, environment).map(|bits| bits.to_le_bytes().to_vec()),
                 false => to_f64(a, environment).map(|bits| bits.to_le_bytes().to_vec()),
@@ -166,26 +199,60 @@ fn floating_point_stores_at_the_limits() {
 
 #[test]
 fn integer_stores() {
-    cases("fistp m16", 7, instruction!("fistp word ptr [rdi]"), untouched, |case| {
-        case.stored(to_i16(case.a, case.environment).map(|integer| integer.to_le_bytes().to_vec()))
-    });
-    cases("fistp m32", 8, instruction!("fistp dword ptr [rdi]"), untouched, |case| {
-        case.stored(to_i32(case.a, case.environment).map(|integer| integer.to_le_bytes().to_vec()))
-    });
-    cases("fistp m64", 9, instruction!("fistp qword ptr [rdi]"), untouched, |case| {
-        case.stored(to_i64(case.a, case.environment).map(|integer| integer.to_le_bytes().to_vec()))
-    });
-    cases("fisttp m32", 10, instruction!("fisttp dword ptr [rdi]"), untouched, |case| {
-        let outcome = to_i32(case.a, case.environment.truncating());
-        case.stored(outcome.map(|integer| integer.to_le_bytes().to_vec()))
-    });
+    compare_all(
+        "fistp m16",
+        7,
+        instruction!("fistp word ptr [rdi]"),
+        untouched,
+        |case| {
+            case.stored(
+                to_i16(case.a, case.environment).map(|integer| integer.to_le_bytes().to_vec()),
+            )
+        },
+    );
+    compare_all(
+        "fistp m32",
+        8,
+        instruction!("fistp dword ptr [rdi]"),
+        untouched,
+        |case| {
+            case.stored(
+                to_i32(case.a, case.environment).map(|integer| integer.to_le_bytes().to_vec()),
+            )
+        },
+    );
+    compare_all(
+        "fistp m64",
+        9,
+        instruction!("fistp qword ptr [rdi]"),
+        untouched,
+        |case| {
+            case.stored(
+                to_i64(case.a, case.environment).map(|integer| integer.to_le_bytes().to_vec()),
+            )
+        },
+    );
+    compare_all(
+        "fisttp m32",
+        10,
+        instruction!("fisttp dword ptr [rdi]"),
+        untouched,
+        |case| {
+            let outcome = to_i32(case.a, case.environment.truncating());
+            case.stored(outcome.map(|integer| integer.to_le_bytes().to_vec()))
+        },
+    );
 }
 
 #[test]
 fn decimals() {
-    cases("fbstp", 11, instruction!("fbstp tbyte ptr [rdi]"), untouched, |case| {
-        case.stored(to_decimal(case.a, case.environment).map(|bytes| bytes.to_vec()))
-    });
+    compare_all(
+        "fbstp",
+        11,
+        instruction!("fbstp tbyte ptr [rdi]"),
+        untouched,
+        |case| case.stored(to_decimal(case.a, case.environment).map(|bytes| bytes.to_vec())),
+    );
     let digits = |generator: &mut Generator| {
         let mut bytes = [0; 10];
         bytes.fill_with(|| (generator.below(10) << 4 | generator.below(10)) as u8);
@@ -193,19 +260,31 @@ fn decimals() {
         bytes[9] = generator.next() as u8;
         with_bytes(&bytes)
     };
-    cases("fbld", 12, instruction!("fbld tbyte ptr [rdi]"), digits, |case| {
-        let bytes = *case.memory.first_chunk().expect("16 bytes");
-        case.loaded(Outcome::exact(from_decimal(bytes)))
-    });
+    compare_all(
+        "fbld",
+        12,
+        instruction!("fbld tbyte ptr [rdi]"),
+        digits,
+        |case| {
+            let bytes = *case.memory.first_chunk().expect("16 bytes");
+            case.loaded(Outcome::exact(from_decimal(bytes)))
+        },
+    );
     let halves = |generator: &mut Generator| {
         let mut bytes = [0; 10];
         bytes.fill_with(|| generator.next() as u8);
         with_bytes(&bytes)
     };
-    cases("fbld of no digits", 13, instruction!("fbld tbyte ptr [rdi]"), halves, |case| {
-        let bytes = *case.memory.first_chunk().expect("16 bytes");
-        case.loaded(Outcome::exact(from_decimal(bytes)))
-    });
+    compare_all(
+        "fbld of no digits",
+        13,
+        instruction!("fbld tbyte ptr [rdi]"),
+        halves,
+        |case| {
+            let bytes = *case.memory.first_chunk().expect("16 bytes");
+            case.loaded(Outcome::exact(from_decimal(bytes)))
+        },
+    );
 }
 
 #[test]
@@ -215,12 +294,14 @@ fn arithmetic_with_memory() {
         ("fadd m32", instruction!("fadd dword ptr [rdi]"), add),
         ("fmul m32", instruction!("fmul dword ptr [rdi]"), multiply),
         ("fdiv m32", instruction!("fdiv dword ptr [rdi]"), divide),
-        ("fdivr m32", instruction!("fdivr dword ptr [rdi]"), |a, b, environment| {
-            divide(b, a, environment)
-        }),
+        (
+            "fdivr m32",
+            instruction!("fdivr dword ptr [rdi]"),
+            |a, b, environment| divide(b, a, environment),
+        ),
     ];
     for (name, instruction, operation) in operations {
-        cases(name, 14, instruction, single, |case| {
+        compare_all(name, 14, instruction, single, |case| {
             let operand = widen_f32(case.single());
             let outcome = operation(case.a, operand.number, case.environment);
             case.replaced(match operand.denormal {
@@ -229,29 +310,42 @@ fn arithmetic_with_memory() {
             })
         });
     }
-    cases("fsub m64", 15, instruction!("fsub qword ptr [rdi]"), double, |case| {
-        let operand = widen_f64(case.double());
-        let outcome = subtract(case.a, operand.number, case.environment);
-        case.replaced(match operand.denormal {
-            true => outcome.after_denormal(case.environment),
-            false => outcome,
-        })
-    });
+    compare_all(
+        "fsub m64",
+        15,
+        instruction!("fsub qword ptr [rdi]"),
+        double,
+        |case| {
+            let operand = widen_f64(case.double());
+            let outcome = subtract(case.a, operand.number, case.environment);
+            case.replaced(match operand.denormal {
+                true => outcome.after_denormal(case.environment),
+                false => outcome,
+            })
+        },
+    );
 }
 
 #[test]
 fn comparison_with_memory() {
-    cases("fcomp m32", 16, instruction!("fcomp dword ptr [rdi]"), single, |case| {
-        let operand = widen_f32(case.single());
-        let mut expected = compare(case.a, operand.number, QuietNans::Invalid, case.environment);
-        if operand.denormal {
-            expected = expected.after_denormal(case.environment);
-        }
-        let agrees = case.observed.codes(CODES) == expected.relation.condition_codes()
-            && case.observed.exceptions() == expected.exceptions
-            && case.observed.depth() == 1 + u16::from(expected.stopped);
-        agrees.then_some(()).ok_or_else(|| format!("{expected:x?}"))
-    });
+    compare_all(
+        "fcomp m32",
+        16,
+        instruction!("fcomp dword ptr [rdi]"),
+        single,
+        |case| {
+            let operand = widen_f32(case.single());
+            let mut expected =
+                compare(case.a, operand.number, QuietNans::Invalid, case.environment);
+            if operand.denormal {
+                expected = expected.after_denormal(case.environment);
+            }
+            let agrees = case.observed.codes(CODES) == expected.relation.condition_codes()
+                && case.observed.exceptions() == expected.exceptions
+                && case.observed.depth() == 1 + u16::from(expected.stopped);
+            agrees.then_some(()).ok_or_else(|| format!("{expected:x?}"))
+        },
+    );
 }
 
 #[test]
@@ -269,8 +363,16 @@ fn constants_in_every_rounding() {
         for control in (0..0x1000u16).step_by(0x100).map(|fields| fields | 0x7F) {
             let observed = instruction(Float80::ONE, Float80::ONE, control, [0; 16]);
             let rounding = Environment::from_control_word(control).rounding;
-            assert_eq!(observed.stack[0], constant(name, rounding), "{name:?} at {control:#x}");
-            assert_eq!(observed.exceptions(), Exceptions::NONE, "{name:?} at {control:#x}");
+            assert_eq!(
+                observed.stack[0],
+                constant(name, rounding),
+                "{name:?} at {control:#x}"
+            );
+            assert_eq!(
+                observed.exceptions(),
+                Exceptions::NONE,
+                "{name:?} at {control:#x}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Operands and control words to test with: random, with all the corners well visited.
+//! Operands and control words to test with: every pair of corners, then random ones.
 
 use crate::float80::Float80;
 
@@ -31,7 +31,15 @@ impl Generator {
         const TOP: u64 = 1 << 63;
         match self.below(10) {
             0 => self.pick(&[0, 1, 2, 3, TOP - 1, TOP >> 1, TOP >> 1 | 1]),
-            1 => self.pick(&[TOP, TOP | 1, TOP | 2, !0, !1, TOP | TOP >> 1, TOP | TOP >> 1 | 1]),
+            1 => self.pick(&[
+                TOP,
+                TOP | 1,
+                TOP | 2,
+                !0,
+                !1,
+                TOP | TOP >> 1,
+                TOP | TOP >> 1 | 1,
+            ]),
             2 => self.next(),
             // Long runs of equal bits, for carries and ties.
             3 => TOP | !0 << self.below(64),
@@ -77,7 +85,7 @@ impl Generator {
 
     /// A control word with every exception masked: any rounding, any precision.
     pub(super) fn masked_control(&mut self) -> u16 {
-        let precision = self.pick(&[0, 2, 3, 3]);
+        let precision = self.pick(&[0, 1, 2, 3, 3, 3]);
         (self.below(4) as u16) << 10 | precision << 8 | 0x7F
     }
 
@@ -85,4 +93,79 @@ impl Generator {
     pub(super) fn any_control(&mut self) -> u16 {
         self.masked_control() & !(self.below(64) as u16)
     }
+}
+
+/// One of every kind of encoding, and the largest and smallest of its kind.
+const CORNERS: [(u16, u64); 29] = [
+    // Zero, denormals, pseudo-denormals.
+    (0, 0),
+    (0, 1),
+    (0, (1 << 63) - 1),
+    (0, 1 << 63),
+    (0, !0),
+    // Normal numbers.
+    (1, 1 << 63),
+    (1, !0),
+    (0x3FBE, 0xFFFF_FFFF_FFFF_FFFF),
+    (0x3FFE, 1 << 63),
+    (0x3FFE, !0),
+    (0x3FFF, 1 << 63),
+    (0x3FFF, 1 << 63 | 1),
+    (0x3FFF, 0xC000_0000_0000_0000),
+    (0x4000, 1 << 63),
+    // π/2 and π, of which the reduction of an angle leaves next to nothing.
+    (0x3FFF, 0xC90F_DAA2_2168_C235),
+    (0x4000, 0xC90F_DAA2_2168_C235),
+    (0x400D, 0xFFFE_0000_0000_0000),
+    (0x403D, !0),
+    (0x403E, 1 << 63),
+    (0x7FFE, !0),
+    // Infinity, signalling and quiet NaNs, the indefinite.
+    (0x7FFF, 1 << 63),
+    (0x7FFF, 1 << 63 | 1),
+    (0x7FFF, 0xBFFF_FFFF_FFFF_FFFF),
+    (0x7FFF, 0xC000_0000_0000_0000),
+    (0x7FFF, 0xC000_0000_0000_0001),
+    (0x7FFF, !0),
+    // Unnormal, pseudo-infinity, pseudo-NaN.
+    (0x3FFF, 1 << 62),
+    (0x7FFF, 0),
+    (0x7FFF, 1 << 62),
+];
+
+/// Each of the corners with both signs.
+fn corners() -> impl Iterator<Item = Float80> + Clone {
+    CORNERS.into_iter().flat_map(|(exponent, mantissa)| {
+        [exponent, exponent | 0x8000].map(|exponent| Float80::new(exponent, mantissa))
+    })
+}
+
+/// Every rounding and precision with all exceptions masked, each exception unmasked alone, and all.
+fn controls() -> impl Iterator<Item = u16> + Clone {
+    let masked = (0..16).map(|fields| fields << 8 | 0x7F);
+    let unmasked = (0..6).map(|exception| 0x37F & !(1 << exception));
+    masked.chain(unmasked).chain([0x340])
+}
+
+/// Two operands and a control word.
+pub(super) type Case = (Float80, Float80, u16);
+
+/// Every pair of corners under every control word of [`controls`], then `random` other cases, every
+/// second of them with some exceptions unmasked.
+pub(super) fn cases(generator: &mut Generator, random: u32) -> impl Iterator<Item = Case> {
+    let pairs = corners().flat_map(|a| corners().map(move |b| (a, b)));
+    let systematic = pairs.flat_map(|(a, b)| controls().map(move |control| (a, b, control)));
+    systematic.chain((0..random).map(|case| {
+        let (a, b) = generator.pair();
+        let masked = case % 2 == 0;
+        (
+            a,
+            b,
+            if masked {
+                generator.masked_control()
+            } else {
+                generator.any_control()
+            },
+        )
+    }))
 }

@@ -103,7 +103,10 @@ pub(super) fn run(
     execute: impl FnOnce(&Pointers),
 ) -> Observed {
     let (a, b) = (a.to_bytes(), b.to_bytes());
-    let mut image = Image { environment: [0; 14], registers: [[0; 10]; 8] };
+    let mut image = Image {
+        environment: [0; 14],
+        registers: [[0; 10]; 8],
+    };
     execute(&Pointers {
         a: a.as_ptr(),
         b: b.as_ptr(),

@@ -8,7 +8,11 @@ use crate::float80::constants;
 use crate::float80::round::round;
 use crate::float80::{Environment, Float80, Outcome};
 
-const PI: Wide = Wide { negative: false, power: 1, significand: constants::PI };
+const PI: Wide = Wide {
+    negative: false,
+    power: 1,
+    significand: constants::PI,
+};
 
 /// 1 / (2k + 1) in units of 2^-127.
 const COEFFICIENTS: [u128; 17] = {
@@ -49,16 +53,25 @@ pub(crate) fn arctangent(x: Float80, y: Float80, environment: Environment) -> Ou
         (Class::Infinity, Class::Infinity) => PI.times_power_of_two(-2),
         (Class::Infinity, _) | (_, Class::Zero) if left => PI,
         (Class::Infinity, _) | (_, Class::Zero) => {
-            return Outcome { exceptions, ..Outcome::exact(Float80::zero(negative)) };
+            return Outcome {
+                exceptions,
+                ..Outcome::exact(Float80::zero(negative))
+            };
         }
         (Class::Zero, _) | (_, Class::Infinity) => PI.times_power_of_two(-1),
         _ => angle_of(Wide::of(x), Wide::of(y).with_sign(false)),
     };
-    round(angle.with_sign(negative).inexact(), exceptions, environment.extended())
+    round(
+        angle.with_sign(negative).inexact(),
+        exceptions,
+        environment.extended(),
+    )
 }
 
 fn three_quarters_of_pi() -> Wide {
-    PI.times_power_of_two(-1).plus(PI.times_power_of_two(-2)).expect("a positive sum")
+    PI.times_power_of_two(-1)
+        .plus(PI.times_power_of_two(-2))
+        .expect("a positive sum")
 }
 
 /// The angle of a point above the x axis.
@@ -84,18 +97,29 @@ fn arctangent_of_fraction(tangent: Wide) -> Wide {
     };
     let eighth = Wide::scaled(false, eighths as u128, -3).expect("1 to 8");
     let (power, significand) = TABLE[index];
-    let near = Wide { negative: false, power, significand };
+    let near = Wide {
+        negative: false,
+        power,
+        significand,
+    };
     let Some(difference) = tangent.plus(eighth.negated()) else {
         return near;
     };
-    let denominator = tangent.times(eighth).plus(Wide::ONE).expect("a sum of positive numbers");
-    near.plus(series(difference.over(denominator))).expect("the rest is smaller")
+    let denominator = tangent
+        .times(eighth)
+        .plus(Wide::ONE)
+        .expect("a sum of positive numbers");
+    near.plus(series(difference.over(denominator)))
+        .expect("the rest is smaller")
 }
 
 /// 0 to 8.
 fn nearest_eighth(tangent: Wide) -> usize {
     // In units of 2^-4, cut off: half an eighth more is the next one.
-    let sixteenths = tangent.significand.checked_shr((123 - tangent.power) as u32).unwrap_or(0);
+    let sixteenths = tangent
+        .significand
+        .checked_shr((123 - tangent.power) as u32)
+        .unwrap_or(0);
     (sixteenths as usize).div_ceil(2)
 }
 

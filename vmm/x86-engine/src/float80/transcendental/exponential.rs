@@ -9,7 +9,11 @@ use crate::float80::constants::LN_OF_2;
 use crate::float80::round::round;
 use crate::float80::{Environment, Exceptions, Float80, Outcome};
 
-const LN_2: Wide = Wide { negative: false, power: -1, significand: LN_OF_2 };
+const LN_2: Wide = Wide {
+    negative: false,
+    power: -1,
+    significand: LN_OF_2,
+};
 
 /// 1 / (k + 1)! in units of 2^-126.
 const COEFFICIENTS: [u128; 33] = {
@@ -45,19 +49,28 @@ pub(crate) fn two_to_the_x_minus_one(x: Float80, environment: Environment) -> Ou
     round(number, class.denormal(), environment.extended())
 }
 
-/// 1 and -1 have exact results; what is larger is returned.
-fn from_one_on(operand: Float80, x: Wide) -> Outcome {
+/// 1 and -1 have exact results, which processors call inexact even so; what is larger is returned.
+fn from_one_on(operand: Float80, exponent: Wide) -> Outcome {
     const HALF: Float80 = Float80::new(0x3FFE, 1 << 63);
-    match (x.power, x.significand, x.negative) {
-        (0, 0x8000_0000_0000_0000_0000_0000_0000_0000, true) => Outcome::exact(HALF.negated()),
-        (0, 0x8000_0000_0000_0000_0000_0000_0000_0000, false) => Outcome::exact(Float80::ONE),
-        _ => Outcome { exceptions: Exceptions::PRECISION, ..Outcome::exact(operand) },
+    let is_one = exponent.power == 0 && exponent.significand == Wide::ONE.significand;
+    let value = if is_one && exponent.negative {
+        HALF.negated()
+    } else {
+        operand
+    };
+    Outcome {
+        exceptions: Exceptions::PRECISION,
+        ..Outcome::exact(value)
     }
 }
 
 /// `e^x - 1` for a magnitude of at most ln 2.
 fn exponential_minus_one(x: Wide) -> Wide {
-    let series = if x.negative { alternating_series } else { positive_series };
+    let series = if x.negative {
+        alternating_series
+    } else {
+        positive_series
+    };
     let ratio = series(x.fraction(), &COEFFICIENTS);
     x.times(Wide::scaled(false, ratio, -126).expect("0.7 or more"))
 }

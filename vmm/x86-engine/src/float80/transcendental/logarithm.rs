@@ -8,7 +8,11 @@ use crate::float80::constants::LOG2_OF_E;
 use crate::float80::round::round;
 use crate::float80::{Environment, Exceptions, Float80, Outcome};
 
-const LOG2_E: Wide = Wide { negative: false, power: 0, significand: LOG2_OF_E };
+const LOG2_E: Wide = Wide {
+    negative: false,
+    power: 0,
+    significand: LOG2_OF_E,
+};
 
 /// 1 / (2k + 1) in units of 2^-127: the series of the inverse hyperbolic tangent.
 const COEFFICIENTS: [u128; 27] = {
@@ -34,8 +38,14 @@ pub(crate) fn y_times_logarithm_of_x(x: Float80, y: Float80, environment: Enviro
         return Outcome::masked(Float80::INDEFINITE, Exceptions::INVALID, environment);
     }
     let logarithm = match class {
-        Class::Zero => Logarithm::Infinite { negative: true, divides_by_zero: true },
-        Class::Infinity => Logarithm::Infinite { negative: false, divides_by_zero: false },
+        Class::Zero => Logarithm::Infinite {
+            negative: true,
+            divides_by_zero: true,
+        },
+        Class::Infinity => Logarithm::Infinite {
+            negative: false,
+            divides_by_zero: false,
+        },
         _ => logarithm(Wide::of(x)),
     };
     times(y, logarithm, class.denormal(), environment)
@@ -52,15 +62,17 @@ pub(crate) fn y_times_logarithm_of_x_plus_one(
     }
     let class = x.class();
     let logarithm = match class {
-        Class::Zero => Logarithm::Zero { negative: x.is_negative() },
+        Class::Zero => Logarithm::Zero {
+            negative: x.is_negative(),
+        },
         Class::Infinity if x.is_negative() => {
             return Outcome::masked(Float80::INDEFINITE, Exceptions::INVALID, environment);
         }
-        Class::Infinity => Logarithm::Infinite { negative: false, divides_by_zero: false },
-        _ => match logarithm_of_sum(Wide::of(x)) {
-            Some(logarithm) => logarithm,
-            None => return Outcome { exceptions: Exceptions::PRECISION, ..Outcome::exact(x) },
+        Class::Infinity => Logarithm::Infinite {
+            negative: false,
+            divides_by_zero: false,
         },
+        _ => logarithm_of_sum(Wide::of(x)).unwrap_or(Logarithm::Undefined { operand: x }),
     };
     times(y, logarithm, class.denormal(), environment)
 }
@@ -68,12 +80,22 @@ pub(crate) fn y_times_logarithm_of_x_plus_one(
 /// A logarithm, before it is multiplied.
 #[derive(Clone, Copy)]
 enum Logarithm {
-    Zero { negative: bool },
+    Zero {
+        negative: bool,
+    },
     /// A whole number: of a power of two.
     Exact(Wide),
     /// An irrational number.
     Inexact(Wide),
-    Infinite { negative: bool, divides_by_zero: bool },
+    /// Of a negative number. FYL2XP1 does not call that invalid; the manual leaves its result
+    /// undefined. Here the operand comes back, marked as inexact, as an AMD EPYC does it.
+    Undefined {
+        operand: Float80,
+    },
+    Infinite {
+        negative: bool,
+        divides_by_zero: bool,
+    },
 }
 
 /// The product with y, in which zeros and infinities meet as in a multiplication.
@@ -98,12 +120,16 @@ fn times(
         (Logarithm::Zero { .. }, Class::Infinity) => invalid(),
         (Logarithm::Infinite { .. }, Class::Zero) => invalid(),
         (Logarithm::Zero { negative }, _) => zero(negative),
-        (Logarithm::Infinite { negative, divides_by_zero: true }, class)
-            if class != Class::Infinity =>
-        {
-            infinity(negative, Exceptions::ZERO_DIVIDE)
-        }
+        (
+            Logarithm::Infinite {
+                negative,
+                divides_by_zero: true,
+            },
+            class,
+        ) if class != Class::Infinity => infinity(negative, Exceptions::ZERO_DIVIDE),
         (Logarithm::Infinite { negative, .. }, _) => infinity(negative, exceptions),
+        (Logarithm::Undefined { .. }, Class::Zero) => zero(true),
+        (Logarithm::Undefined { .. }, Class::Infinity) => infinity(true, exceptions),
         (Logarithm::Exact(number) | Logarithm::Inexact(number), Class::Zero) => {
             zero(number.negative)
         }
@@ -111,15 +137,36 @@ fn times(
             infinity(number.negative, exceptions)
         }
         _ if environment.traps(exceptions) => Outcome::stopped(exceptions),
-        // At most 15 and 64 bits: the product is exact too. Processors call it inexact even so.
+        (Logarithm::Undefined { operand }, _) => Outcome {
+            exceptions: exceptions | Exceptions::PRECISION,
+            ..Outcome::exact(operand)
+        },
+        // At most 15 and 64 bits: the product is exact too.
         (Logarithm::Exact(number), _) => {
             let number = number.times(Wide::of(y)).exact();
-            let outcome = round(number, exceptions, environment.extended());
-            Outcome { exceptions: outcome.exceptions | Exceptions::PRECISION, ..outcome }
+            called_inexact(round(number, exceptions, environment.extended()))
         }
-        (Logarithm::Inexact(number), _) => {
-            round(number.times(Wide::of(y)).inexact(), exceptions, environment.extended())
-        }
+        (Logarithm::Inexact(number), _) => round(
+            number.times(Wide::of(y)).inexact(),
+            exceptions,
+            environment.extended(),
+        ),
+    }
+}
+
+/// Processors report an exact product as an inexact one, and as an underflow where it is denormal.
+fn called_inexact(outcome: Outcome) -> Outcome {
+    let denormal = outcome
+        .value
+        .is_some_and(|value| value.class() == Class::Denormal);
+    let underflow = if denormal {
+        Exceptions::UNDERFLOW
+    } else {
+        Exceptions::NONE
+    };
+    Outcome {
+        exceptions: outcome.exceptions | underflow | Exceptions::PRECISION,
+        ..outcome
     }
 }
 
@@ -127,7 +174,10 @@ fn times(
 fn logarithm(number: Wide) -> Logarithm {
     let large = number.significand > SQUARE_ROOT_OF_2;
     let power = number.power + i32::from(large);
-    let factor = Wide { power: -i32::from(large), ..number };
+    let factor = Wide {
+        power: -i32::from(large),
+        ..number
+    };
     let whole = Wide::scaled(power < 0, u128::from(power.unsigned_abs()), 0);
     // Exact, since the factor is between 1/2 and 2.
     let Some(numerator) = factor.plus(Wide::ONE.negated()) else {
@@ -148,7 +198,9 @@ fn logarithm(number: Wide) -> Logarithm {
 fn logarithm_of_sum(x: Wide) -> Option<Logarithm> {
     // Up to 1/4 the quotient x / (x + 2) is below the limit of the series.
     if x.power < -2 {
-        let denominator = x.plus(Wide::ONE.times_power_of_two(1)).expect("x is not -2");
+        let denominator = x
+            .plus(Wide::ONE.times_power_of_two(1))
+            .expect("x is not -2");
         return Some(Logarithm::Inexact(from_quotient(x.over(denominator))));
     }
     x.plus(Wide::ONE).filter(|sum| !sum.negative).map(logarithm)

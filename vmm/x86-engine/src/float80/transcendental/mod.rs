@@ -10,14 +10,14 @@
 //! do agree. The trigonometric functions reduce their operand with the π of 66 bits that the same
 //! section documents.
 
+mod arctangent;
 mod exponential;
 mod logarithm;
 mod reduce;
 mod trigonometric;
-mod arctangent;
 mod wide;
 
 pub(crate) use arctangent::arctangent;
 pub(crate) use exponential::two_to_the_x_minus_one;
 pub(crate) use logarithm::{y_times_logarithm_of_x, y_times_logarithm_of_x_plus_one};
-pub(crate) use trigonometric::{SineAndCosine, cosine, sine, sine_and_cosine, tangent};
+pub(crate) use trigonometric::{SineAndCosine, Tangent, cosine, sine, sine_and_cosine, tangent};

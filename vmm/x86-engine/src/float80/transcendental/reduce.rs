@@ -24,7 +24,12 @@ pub(super) struct Reduced {
 pub(super) fn reduce(angle: Float80) -> Option<Reduced> {
     let angle = Wide::of(angle).with_sign(false);
     match angle.power {
-        ..-1 => return Some(Reduced { quarter_turns: 0, rest: angle }),
+        ..-1 => {
+            return Some(Reduced {
+                quarter_turns: 0,
+                rest: angle,
+            });
+        }
         63.. => return None,
         _ => {}
     }

@@ -54,18 +54,42 @@ pub(crate) struct SineAndCosine {
 
 /// FSIN; nothing if the operand is out of range.
 pub(crate) fn sine(angle: Float80, environment: Environment) -> Option<Outcome> {
-    function(angle, environment, Float80::zero(angle.is_negative()), sine_of)
+    function(
+        angle,
+        environment,
+        Float80::zero(angle.is_negative()),
+        sine_of,
+    )
 }
 
 /// FCOS; nothing if the operand is out of range.
 pub(crate) fn cosine(angle: Float80, environment: Environment) -> Option<Outcome> {
-    function(angle, environment, Float80::ONE, |_, reduced| cosine_of(reduced))
+    function(angle, environment, Float80::ONE, |_, reduced| {
+        cosine_of(reduced)
+    })
 }
 
-/// FPTAN: the tangent, which replaces the operand before 1 is pushed; nothing if the operand is out
-/// of range.
-pub(crate) fn tangent(angle: Float80, environment: Environment) -> Option<Outcome> {
-    function(angle, environment, Float80::zero(angle.is_negative()), tangent_of)
+/// FPTAN.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Tangent {
+    /// What replaces the operand.
+    pub(crate) tangent: Float80,
+    /// What is pushed: 1, or the NaN again if the tangent is one.
+    pub(crate) pushed: Float80,
+}
+
+/// FPTAN; nothing if the operand is out of range.
+pub(crate) fn tangent(angle: Float80, environment: Environment) -> Option<Outcome<Tangent>> {
+    let of_zero = Float80::zero(angle.is_negative());
+    let outcome = function(angle, environment, of_zero, tangent_of)?;
+    Some(outcome.map(|tangent| {
+        let pushed = if tangent.class().is_nan() {
+            tangent
+        } else {
+            Float80::ONE
+        };
+        Tangent { tangent, pushed }
+    }))
 }
 
 /// FSINCOS; nothing if the operand is out of range. C1 tells of the sine's rounding.
@@ -98,7 +122,11 @@ fn function(
         Class::Zero => return Some(Outcome::exact(of_zero)),
         Class::Infinity => {
             let exceptions = Exceptions::INVALID;
-            return Some(Outcome::masked(Float80::INDEFINITE, exceptions, environment));
+            return Some(Outcome::masked(
+                Float80::INDEFINITE,
+                exceptions,
+                environment,
+            ));
         }
         _ if environment.traps(class.denormal()) => {
             return Some(Outcome::stopped(class.denormal()));
@@ -115,7 +143,11 @@ fn sine_of(negative: bool, reduced: &Reduced) -> Wide {
         0 => sine_of_rest(reduced.rest),
         _ => cosine_of_rest(reduced.rest),
     };
-    if negative != (reduced.quarter_turns >= 2) { sine.negated() } else { sine }
+    if negative != (reduced.quarter_turns >= 2) {
+        sine.negated()
+    } else {
+        sine
+    }
 }
 
 fn cosine_of(reduced: &Reduced) -> Wide {
@@ -123,15 +155,21 @@ fn cosine_of(reduced: &Reduced) -> Wide {
         0 => cosine_of_rest(reduced.rest),
         _ => sine_of_rest(reduced.rest),
     };
-    if matches!(reduced.quarter_turns, 1 | 2) { cosine.negated() } else { cosine }
+    if matches!(reduced.quarter_turns, 1 | 2) {
+        cosine.negated()
+    } else {
+        cosine
+    }
 }
 
 fn tangent_of(negative: bool, reduced: &Reduced) -> Wide {
     let rest = reduced.rest;
     let tangent = match reduced.quarter_turns & 1 {
-        // So close to the angle that only the sticky bit tells them apart.
-        0 if rest.power < -70 => rest,
+        // So close to the angle, which has at most 66 bits, that only the sticky bit differs.
+        0 if rest.power < -40 => rest,
         0 => sine_of_rest(rest).over(cosine_of_rest(rest)),
+        // The cotangent must stay below the reciprocal of so small a rest.
+        _ if rest.power < -60 => cosine_of_rest(rest).over(rest).negated(),
         _ => cosine_of_rest(rest).over(sine_of_rest(rest)).negated(),
     };
     if negative { tangent.negated() } else { tangent }

@@ -21,13 +21,25 @@ pub(super) struct Wide {
 
 impl Wide {
     /// 1.
-    pub(super) const ONE: Wide = Wide { negative: false, power: 0, significand: 1 << 127 };
+    pub(super) const ONE: Wide = Wide {
+        negative: false,
+        power: 0,
+        significand: 1 << 127,
+    };
 
     /// A finite operand other than zero.
     pub(super) fn of(number: Float80) -> Wide {
-        let Finite { negative, significand, .. } = number.finite();
+        let Finite {
+            negative,
+            significand,
+            ..
+        } = number.finite();
         let power = number.finite().power();
-        Wide { negative, power, significand: u128::from(significand) << 64 }
+        Wide {
+            negative,
+            power,
+            significand: u128::from(significand) << 64,
+        }
     }
 
     /// `magnitude × 2^scale`, or nothing for zero.
@@ -37,11 +49,18 @@ impl Wide {
         }
         let shift = magnitude.leading_zeros();
         let power = scale + 127 - shift as i32;
-        Some(Wide { negative, power, significand: magnitude << shift })
+        Some(Wide {
+            negative,
+            power,
+            significand: magnitude << shift,
+        })
     }
 
     pub(super) const fn negated(self) -> Wide {
-        Wide { negative: !self.negative, ..self }
+        Wide {
+            negative: !self.negative,
+            ..self
+        }
     }
 
     pub(super) const fn with_sign(self, negative: bool) -> Wide {
@@ -49,7 +68,10 @@ impl Wide {
     }
 
     pub(super) const fn times_power_of_two(self, power: i32) -> Wide {
-        Wide { power: self.power + power, ..self }
+        Wide {
+            power: self.power + power,
+            ..self
+        }
     }
 
     pub(super) fn times(self, other: Wide) -> Wide {
@@ -65,7 +87,11 @@ impl Wide {
 
     pub(super) fn over(self, divisor: Wide) -> Wide {
         let smaller = self.significand < divisor.significand;
-        let numerator = if smaller { self.significand } else { self.significand >> 1 };
+        let numerator = if smaller {
+            self.significand
+        } else {
+            self.significand >> 1
+        };
         Wide {
             negative: self.negative != divisor.negative,
             power: self.power - divisor.power - i32::from(smaller),
@@ -75,8 +101,7 @@ impl Wide {
 
     /// The sum, or nothing if it is zero.
     pub(super) fn plus(self, other: Wide) -> Option<Wide> {
-        let (large, small) = if (self.power, self.significand) >= (other.power, other.significand)
-        {
+        let (large, small) = if (self.power, self.significand) >= (other.power, other.significand) {
             (self, other)
         } else {
             (other, self)
@@ -86,11 +111,19 @@ impl Wide {
             let aligned = small.significand.checked_shr(distance).unwrap_or(0);
             let (sum, carry) = large.significand.overflowing_add(aligned);
             let significand = if carry { sum >> 1 | 1 << 127 } else { sum };
-            return Some(Wide { power: large.power + i32::from(carry), significand, ..large });
+            return Some(Wide {
+                power: large.power + i32::from(carry),
+                significand,
+                ..large
+            });
         }
         // What is cut off the smaller one must still make the difference smaller.
         let aligned = shift_right_sticky(small.significand, distance);
-        Wide::scaled(large.negative, large.significand - aligned, large.power - 127)
+        Wide::scaled(
+            large.negative,
+            large.significand - aligned,
+            large.power - 127,
+        )
     }
 
     /// The number as a fraction in units of 2^-128; it must be below 1.
@@ -163,10 +196,16 @@ fn divide_digit(numerator: u128, divisor: u128) -> (u64, u128) {
 /// `c[0] - x c[1] + x² c[2] - …` for a fraction x in units of 2^-128, in the units of the
 /// coefficients. Each coefficient must be larger than what follows it.
 pub(super) fn alternating_series(x: u128, coefficients: &[u128]) -> u128 {
-    coefficients.iter().rev().fold(0, |sum, coefficient| coefficient - multiply_high(x, sum))
+    coefficients
+        .iter()
+        .rev()
+        .fold(0, |sum, coefficient| coefficient - multiply_high(x, sum))
 }
 
 /// `c[0] + x c[1] + x² c[2] + …` for a fraction x in units of 2^-128.
 pub(super) fn positive_series(x: u128, coefficients: &[u128]) -> u128 {
-    coefficients.iter().rev().fold(0, |sum, coefficient| coefficient + multiply_high(x, sum))
+    coefficients
+        .iter()
+        .rev()
+        .fold(0, |sum, coefficient| coefficient + multiply_high(x, sum))
 }
