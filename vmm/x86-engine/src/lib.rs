@@ -16,6 +16,7 @@
 //! | [`run`] | the loop |
 //! | `decode` | bytes to blocks of operations, and their cache |
 //! | `isa` | what the operations do, by family |
+//! | `float80` | the arithmetic of the x87 |
 //! | `memory` | segmentation, paging, the translation cache |
 //! | `cpu`, `flags`, [`state`] | registers |
 

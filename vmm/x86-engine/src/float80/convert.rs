@@ -31,9 +31,9 @@ impl Format {
     }
 
     fn pack(&self, negative: bool, exponent: i32, fraction: u64) -> u64 {
-        let sign_and_exponent =
-            u64::from(negative) * (self.exponent_max as u64 + 1) | exponent as u64;
-        sign_and_exponent << self.fraction_bits | fraction
+        let sign_bit = self.exponent_max as u64 + 1;
+        let sign = if negative { sign_bit } else { 0 };
+        ((sign | exponent as u64) << self.fraction_bits) | fraction
     }
 }
 

@@ -43,7 +43,7 @@ impl Generator {
             2 => self.next(),
             // Long runs of equal bits, for carries and ties.
             3 => TOP | !0 << self.below(64),
-            4 => TOP | (1 << self.below(64)) - 1,
+            4 => TOP | ((1 << self.below(64)) - 1),
             5 => TOP | 1 << self.below(64),
             6 => TOP | self.next() << self.below(64),
             _ => TOP | self.next(),
