@@ -1,6 +1,8 @@
 //! The transcendental functions: special cases and exceptions as the processor has them, and
 //! results within one unit of its last place.
 
+use std::arch::x86_64::__cpuid;
+
 use super::operands::{Generator, cases};
 use super::oracle::{Instruction, Observed, instruction};
 use crate::float80::*;
@@ -31,6 +33,26 @@ fn distance(a: Float80, b: Float80) -> Option<u64> {
     u64::try_from(order(a).abs_diff(order(b))).ok()
 }
 
+/// Whether the manual defines the result: F2XM1 is for operands up to 1, FYL2XP1 for those between
+/// √2/2 - 1 and √2 - 1, of which this takes the part up to 1/4.
+fn is_defined(name: &str, x: Float80) -> bool {
+    let limit = match name {
+        "f2xm1" => 0x3FFF,
+        "fyl2xp1" => 0x3FFD,
+        _ => return true,
+    };
+    x.class() != Class::Normal || x.absolute().sign_exponent < limit
+}
+
+/// Where the manual leaves a result undefined, the software does as these processors do.
+fn host_is_amd() -> bool {
+    let leaf = __cpuid(0);
+    [leaf.ebx, leaf.edx, leaf.ecx]
+        .map(u32::to_le_bytes)
+        .concat()
+        == b"AuthenticAMD"
+}
+
 /// Compares many executions, and how many have another last bit.
 fn compare_all(
     name: &str,
@@ -39,7 +61,11 @@ fn compare_all(
     model: impl Fn(Float80, Float80, Environment) -> Expected,
 ) {
     let (mut count, mut neighbours) = (0, 0);
+    let amd = host_is_amd();
     for (a, b, control) in cases(&mut Generator::new(seed), 50_000) {
+        if !amd && !is_defined(name, a) {
+            continue;
+        }
         let observed = instruction(a, b, control, [0; 16]);
         let expected = model(a, b, Environment::from_control_word(control));
         let agrees = worst_distance(&observed, &expected).is_some_and(|units| units <= 1)
