@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lockstep_tests::{
+    engines::EngineKind,
     images, on_every_engine,
     twins::{Guest, Recording, Talk},
 };
@@ -21,6 +22,13 @@ fn twins(guest: &Guest, expected_output: &str) {
             "timing seed {seed}"
         );
     }
+}
+
+/// Without an exit, KVM cannot interrupt it: this guest is for engines that stop a guest anywhere.
+#[test]
+fn spinner_on_soft() {
+    let guest = Guest::bare(EngineKind::Soft, "spinner", "count=30 hz=200");
+    twins(&guest, "spinner end");
 }
 
 on_every_engine! {

@@ -11,7 +11,10 @@ use perf_event_open_sys::{
     bindings::{PERF_COUNT_HW_INSTRUCTIONS, PERF_TYPE_HARDWARE, PERF_TYPE_RAW, perf_event_attr},
     perf_event_open,
 };
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::{
+    io::Errno,
+    thread::{UnshareFlags, unshare_unsafe},
+};
 use serde::Serialize;
 
 use super::{Tap, with_causes};
@@ -88,7 +91,17 @@ fn counter(type_: u32, config: u64) -> Probe {
     // SAFETY: the attributes are a whole, zero-filled structure with its true size; this thread, any processor, no group.
     let fd = unsafe { perf_event_open(&raw mut attributes, 0, -1, -1, 0) };
     if fd < 0 {
-        return Probe::of(Err::<(), _>(std::io::Error::last_os_error()));
+        let error = std::io::Error::last_os_error();
+        return match Errno::from_io_error(&error) {
+            // perf_event_open(2): what is asked of a processor, or of a hypervisor, that does not have it.
+            Some(Errno::NOENT | Errno::OPNOTSUPP | Errno::NODEV) => {
+                Probe::problem("the host has no such counter")
+            }
+            Some(Errno::ACCESS | Errno::PERM) => {
+                Probe::problem("/proc/sys/kernel/perf_event_paranoid does not allow it")
+            }
+            _ => Probe::of(Err::<(), _>(error)),
+        };
     }
     // SAFETY: the system call just returned it, and nobody else knows it.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });

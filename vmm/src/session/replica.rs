@@ -131,3 +131,6 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
         Ok(Ending { reason, at, digest })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! `lockstep doctor`, and that `--engine auto` does what it says.
+
+use std::process::{Command, Output};
+
+use lockstep_tests::images;
+use vmm::host::{Event, StampedEvent};
+
+fn doctor(options: &[&str]) -> Output {
+    let output = Command::new(images::lockstep())
+        .arg("doctor")
+        .args(options)
+        .output()
+        .expect("lockstep runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    output
+}
+
+#[test]
+fn it_tells_people_and_programs_the_same() {
+    let report: serde_json::Value =
+        serde_json::from_slice(&doctor(&["--json"]).stdout).expect("one JSON object");
+    let engine = report["auto"]["engine"].as_str().expect("a name");
+    assert!(["kvm", "soft"].contains(&engine), "{report}");
+    // Tests need KVM; the software CPU is everywhere.
+    assert_eq!(report["kvm"]["device"]["usable"], true, "{report}");
+    for name in ["kvm", "soft"] {
+        let speed = report["speed"][name]["mips"].as_f64();
+        assert!(speed > Some(0.0), "{name} in {report}");
+    }
+    let text = String::from_utf8(doctor(&[]).stdout).expect("text");
+    let verdict = format!("--engine auto takes {engine}: ");
+    assert!(text.contains(&verdict), "{text}");
+}
+
+#[test]
+fn auto_takes_the_engine_that_the_doctor_names() {
+    let report: serde_json::Value =
+        serde_json::from_slice(&doctor(&["--json"]).stdout).expect("one JSON object");
+    let folder = tempfile::tempdir().expect("a folder");
+    let events = folder.path().join("events");
+    let output = Command::new(images::lockstep())
+        .args(["run", "--memory", "16M", "--console", "none"])
+        .args(["--cmdline", "count=1 hz=200", "--events"])
+        .arg(&events)
+        .arg("--kernel")
+        .arg(images::bare("sleeper"))
+        .output()
+        .expect("lockstep runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let text = std::fs::read_to_string(events).expect("events");
+    let taken = text
+        .lines()
+        .find_map(|line| match StampedEvent::parse(line).ok()?.event {
+            Event::Engine { engine, .. } => Some(engine.name()),
+            _ => None,
+        });
+    assert_eq!(taken, report["auto"]["engine"].as_str());
+    assert!(
+        said.contains(&format!("engine {}: ", taken.expect("a name"))),
+        "{said}"
+    );
+}
