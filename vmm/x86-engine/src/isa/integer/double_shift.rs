@@ -1,7 +1,6 @@
 //! SHLD and SHRD (SDM 2B): shifts that fill up from a second register.
 //!
-//! A 16-bit operand can be shifted by more than 16. Then, as on AMD's Zen, the first operand follows the second one: the bits that move in
-//! are those of a ring of both.
+//! A 16-bit operand can be shifted by more than 16. Then, as on AMD's Zen, the second operand follows itself, and CF is clear. AF is set.
 
 use iced_x86::{Instruction, Mnemonic};
 
@@ -66,20 +65,24 @@ fn shift<T: Width, D: Target<T>, F: Source<T>, const LEFT: bool, const IN_CL: bo
     if count == 0 {
         return D::write(core, op, value);
     }
-    let wide = u128::from(value.zero_extend());
-    let filler = u128::from(filler);
-    let (result, carry, overflow) = if LEFT {
-        // 16 bits: value, filler, value.
-        let ring = (wide << T::BITS | filler) << if T::BITS == 16 { 16 } else { 0 }
-            | if T::BITS == 16 { wide } else { 0 };
-        let total = if T::BITS == 16 { 48 } else { 2 * T::BITS };
-        let result = T::truncate((ring << count >> (total - T::BITS)) as u64);
-        let carry = ring >> (total - count) & 1 != 0;
-        (result, carry, result.sign() ^ carry)
+    let (wide, filler) = (u128::from(value.zero_extend()), u128::from(filler));
+    let filler = if T::BITS == 16 {
+        filler << 16 | filler
     } else {
-        let ring = wide | filler << T::BITS | if T::BITS == 16 { wide << 32 } else { 0 };
+        filler
+    };
+    let filler_bits = if T::BITS == 16 { 32 } else { T::BITS };
+    let (result, carry, overflow) = if LEFT {
+        let ring = wide << filler_bits | filler;
+        let result = T::truncate((ring << count >> filler_bits) as u64);
+        let out = wide << count;
+        let carry = out >> T::BITS & 1 != 0;
+        // Not the result's sign: what fills up is not looked at.
+        (result, carry, carry ^ T::truncate(out as u64).sign())
+    } else {
+        let ring = filler << T::BITS | wide;
         let result = T::truncate((ring >> count) as u64);
-        let carry = ring >> (count - 1) & 1 != 0;
+        let carry = wide >> (count - 1) & 1 != 0;
         let second = result.zero_extend() >> (T::BITS - 2) & 1 != 0;
         (result, carry, result.sign() ^ second)
     };

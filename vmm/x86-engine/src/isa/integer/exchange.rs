@@ -24,9 +24,9 @@ pub(crate) fn select(instruction: &Instruction) -> Option<Selected> {
         (Mnemonic::Xchg, _) => by_width!(bytes, T => exchange_memory::<T>),
         (Mnemonic::Xadd, true) => by_width!(bytes, T => add_registers::<T>),
         (Mnemonic::Xadd, false) => by_width!(bytes, T => add_memory::<T>),
-        (Mnemonic::Cmpxchg, true) => by_width!(bytes, T => compare::<T, R1, R2>),
+        (Mnemonic::Cmpxchg, true) => by_width!(bytes, T => compare::<T, R1, R2, false>),
         (Mnemonic::Cmpxchg, false) => {
-            by_width!(bytes, T => compare::<T, Memory, R1>)
+            by_width!(bytes, T => compare::<T, Memory, R1, true>)
         }
         (Mnemonic::Cmpxchg8b, _) => compare_8_bytes,
         (Mnemonic::Cmpxchg16b, _) => compare_16_bytes,
@@ -68,12 +68,18 @@ fn add_memory<T: Width>(core: &mut Core, op: &Op) -> Step {
     Ok(())
 }
 
-fn compare<T: Width, D: Target<T>, S: Source<T>>(core: &mut Core, op: &Op) -> Step {
+/// CMPXCHG. Memory is written in any case; a register only if it was as expected (its upper half shows that).
+fn compare<T: Width, D: Target<T>, S: Source<T>, const IS_MEMORY: bool>(
+    core: &mut Core,
+    op: &Op,
+) -> Step {
     let value = D::read_to_modify(core, op)?;
     let replacement = S::read(core, op)?;
     let expected: T = core.get(Register::Rax);
     let equal = value == expected;
-    D::write(core, op, if equal { replacement } else { value })?;
+    if equal || IS_MEMORY {
+        D::write(core, op, if equal { replacement } else { value })?;
+    }
     if !equal {
         core.put(Register::Rax, value);
     }

@@ -15,8 +15,6 @@
 
 mod element;
 mod run;
-#[cfg(test)]
-mod tests;
 
 use iced_x86::{Code, Instruction};
 
