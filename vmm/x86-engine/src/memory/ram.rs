@@ -190,6 +190,19 @@ impl Ram {
         }
     }
 
+    /// Stores `count` equal values one after the other.
+    pub(crate) fn fill<T: Plain>(&mut self, address: u64, value: T, count: u64) {
+        let length = T::BYTES.checked_mul(count).expect("less than all memory");
+        self.check(address, length);
+        // SAFETY: the range was just checked.
+        unsafe {
+            let to = self.host.as_ptr().add(address as usize).cast::<T>();
+            for index in 0..count as usize {
+                to.add(index).write_unaligned(value);
+            }
+        }
+    }
+
     /// The translation cache's way to a page: see [`HostPage`].
     pub(crate) fn host_page(&self, page: u64) -> HostPage {
         self.check(page, PAGE_BYTES);

@@ -1,9 +1,25 @@
 //! The integer instructions.
 
 mod arithmetic;
+mod bits;
 mod branch;
+mod convert;
+mod decimal;
+mod dispatch;
+mod double_shift;
+mod exchange;
+mod flag_bits;
+mod misc;
 mod moves;
+mod multiply;
+#[cfg(test)]
+mod native;
+mod rest;
+mod shift;
 mod stack;
+mod strings;
+#[cfg(test)]
+mod tests;
 
 use iced_x86::{Instruction, OpKind};
 
@@ -20,6 +36,7 @@ pub(crate) fn select(instruction: &Instruction, op: &mut Op, code: CodeSize) -> 
         .or_else(|| moves::select(instruction))
         .or_else(|| branch::select(instruction, op))
         .or_else(|| stack::select(instruction, op, code))
+        .or_else(|| rest::select_rest(instruction, op))
 }
 
 /// Which kinds of operands an instruction with two of them has, destination first.
