@@ -28,7 +28,7 @@ fn main() {
     a.sub(r9, r8).unwrap();
     a.ret().unwrap();
     let code = a.assemble(0x100000).unwrap();
-    let mut cpu = Cpu::new(Ram::leaked(8 << 20));
+    let mut cpu = Cpu::new(Ram::owned(8 << 20));
     let ram = cpu.ram_mut();
     ram.write(0x1000, &0x2007_u64.to_le_bytes());
     ram.write(0x2000, &0x87_u64.to_le_bytes());

@@ -35,6 +35,8 @@ mod integer;
 mod isa;
 mod memory;
 pub mod model;
+#[cfg(test)]
+mod native_host;
 pub mod run;
 pub mod state;
 #[cfg(test)]

@@ -55,8 +55,12 @@ pub struct Cpu {
 impl Cpu {
     /// A processor after power-on, which stays in protected mode: see [`crate::state::State::default`]. Give it a state with
     /// [`Self::restore`].
+    ///
+    /// # Panics
+    /// On a host without SSE4.2.
     #[must_use]
     pub fn new(ram: Ram) -> Self {
+        crate::isa::simd::require_host();
         let cache = BlockCache::new(ram.bytes());
         let mut cpu = Self {
             core: Core::new(ram),
@@ -128,6 +132,12 @@ impl Cpu {
     /// # Panics
     /// If the last exit was not answered.
     pub fn run(&mut self, goal: Goal) -> Stop {
+        let stop = self.run_to(goal);
+        self.core.mxcsr.collect();
+        stop
+    }
+
+    fn run_to(&mut self, goal: Goal) -> Stop {
         assert!(self.unanswered.is_none(), "the last exit was not answered");
         if let Some(next) = self.next_exit.take() {
             self.core.exit = Some(next);
@@ -198,6 +208,7 @@ impl Cpu {
         self.core.answers_used = 0;
         self.single();
         self.next_exit = self.core.exit.take();
+        self.core.mxcsr.collect();
         if self.next_exit.is_none() {
             self.core.answers.clear();
         }

@@ -12,6 +12,7 @@ use crate::{
     },
     exit::{Answer, Completion, Exit},
     flags::Flags,
+    isa::simd::mxcsr::Mxcsr,
     memory::{ram::Ram, tlb::Tlb},
     run::Cpu,
 };
@@ -195,7 +196,7 @@ impl Cpu {
             debug: core.debug,
             msrs: core.msrs,
             xmm: core.xmm,
-            mxcsr: core.mxcsr,
+            mxcsr: core.mxcsr.settled(),
             x87: core.x87,
             shadow: core.shadow,
             pending_debug: core.pending_debug,
@@ -257,12 +258,13 @@ impl Core {
             debug: [0; 8],
             msrs: Msrs::default(),
             xmm: [0; 16],
-            mxcsr: 0,
+            mxcsr: Mxcsr::default(),
             x87: X87::INITIAL,
             cpl: 0,
             code_size: CodeSize::Bits32,
             fetch_mode: 0,
             stack_mask: 0,
+            sse_unavailable: false,
             watching: false,
             breakpoints_armed: false,
             completed: false,
@@ -301,7 +303,7 @@ impl Core {
         self.debug = state.debug;
         self.msrs = state.msrs;
         self.xmm = state.xmm;
-        self.mxcsr = state.mxcsr;
+        self.mxcsr.set(state.mxcsr);
         self.x87 = state.x87;
         self.shadow = state.shadow;
         self.pending_debug = state.pending_debug;

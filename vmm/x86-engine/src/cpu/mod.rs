@@ -10,6 +10,7 @@ use crate::{
     exception::Exception,
     exit::{Answer, Completion, Exit},
     flags::{self, Flags},
+    isa::simd::mxcsr::Mxcsr,
     memory::{
         ram::Ram,
         tlb::{self, Tlb},
@@ -176,7 +177,8 @@ pub(crate) struct Core {
     pub(crate) debug: [u64; 8],
     pub(crate) msrs: Msrs,
     pub(crate) xmm: [u128; 16],
-    pub(crate) mxcsr: u32,
+    /// Read and written by its methods alone: see [`crate::isa::simd::mxcsr`].
+    pub(crate) mxcsr: Mxcsr,
     pub(crate) x87: X87,
     /// Derived by [`Self::update_mode`].
     pub(crate) cpl: u8,
@@ -186,6 +188,8 @@ pub(crate) struct Core {
     pub(crate) fetch_mode: u64,
     /// Derived: which bits of RSP the stack uses.
     pub(crate) stack_mask: u64,
+    /// Derived: SSE instructions raise #UD or #NM.
+    pub(crate) sse_unavailable: bool,
     /// Derived: whether a data breakpoint is armed.
     pub(crate) watching: bool,
     /// Derived: whether a breakpoint on instructions is armed.
@@ -289,6 +293,8 @@ impl Core {
         };
         self.cpl = ss.dpl();
         self.fetch_mode = u64::from(self.cpl == 3) << 2 | self.code_size as u64;
+        self.sse_unavailable = self.cr0 & (CR0_EM | CR0_TS) != 0 || self.cr4 & CR4_OSFXSR == 0;
+        self.mxcsr.collect();
         self.watching = self.armed(|kind| kind != 0);
         self.breakpoints_armed = self.armed(|kind| kind == 0);
         for name in [SegmentName::Fs, SegmentName::Gs] {

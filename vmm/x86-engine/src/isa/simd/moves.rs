@@ -1,0 +1,264 @@
+//! Moves between XMM registers, memory and general registers: what memory copies and string functions are made of.
+
+use std::arch::asm;
+
+use iced_x86::Code;
+
+use super::vector::Vector;
+use crate::{
+    cpu::{Core, Halt, Step},
+    decode::op::{Handler, Op},
+    isa::operand::Width,
+    memory::Access,
+};
+
+/// Finds the handler of a move.
+pub(super) fn find(code: Code, memory: bool) -> Option<Handler> {
+    whole(code, memory)
+        .or_else(|| partial(code, memory))
+        .or_else(|| general(code, memory))
+}
+
+/// All 128 bits.
+fn whole(code: Code, memory: bool) -> Option<Handler> {
+    use Code::*;
+    Some(match (code, memory) {
+        (
+            Movups_xmm_xmmm128 | Movupd_xmm_xmmm128 | Movdqu_xmm_xmmm128 | Movaps_xmm_xmmm128
+            | Movapd_xmm_xmmm128 | Movdqa_xmm_xmmm128 | Movups_xmmm128_xmm | Movupd_xmmm128_xmm
+            | Movdqu_xmmm128_xmm | Movaps_xmmm128_xmm | Movapd_xmmm128_xmm | Movdqa_xmmm128_xmm,
+            false,
+        ) => copy,
+        (Movups_xmm_xmmm128 | Movupd_xmm_xmmm128 | Movdqu_xmm_xmmm128 | Lddqu_xmm_m128, true) => {
+            load
+        }
+        (Movups_xmmm128_xmm | Movupd_xmmm128_xmm | Movdqu_xmmm128_xmm, true) => store,
+        (
+            Movaps_xmm_xmmm128 | Movapd_xmm_xmmm128 | Movdqa_xmm_xmmm128 | Movntdqa_xmm_m128,
+            true,
+        ) => load_aligned,
+        (
+            Movaps_xmmm128_xmm | Movapd_xmmm128_xmm | Movdqa_xmmm128_xmm | Movntps_m128_xmm
+            | Movntpd_m128_xmm | Movntdq_m128_xmm,
+            true,
+        ) => store_aligned,
+        _ => return None,
+    })
+}
+
+/// A half or a quarter.
+fn partial(code: Code, memory: bool) -> Option<Handler> {
+    use Code::*;
+    Some(match (code, memory) {
+        (Movq_xmm_xmmm64 | Movsd_xmm_xmmm64, true) => load_low::<u64>,
+        (Movss_xmm_xmmm32, true) => load_low::<u32>,
+        (Movq_xmmm64_xmm | Movsd_xmmm64_xmm | Movlps_m64_xmm | Movlpd_m64_xmm, true) => {
+            store_low::<u64>
+        }
+        (Movss_xmmm32_xmm, true) => store_low::<u32>,
+        (Movq_xmm_xmmm64 | Movq_xmmm64_xmm, false) => copy_low,
+        (Movsd_xmm_xmmm64 | Movsd_xmmm64_xmm, false) => merge::<64>,
+        (Movss_xmm_xmmm32 | Movss_xmmm32_xmm, false) => merge::<32>,
+        (Movlps_xmm_m64 | Movlpd_xmm_m64, true) => load_half::<0>,
+        (Movhps_xmm_m64 | Movhpd_xmm_m64, true) => load_half::<64>,
+        (Movhps_m64_xmm | Movhpd_m64_xmm, true) => store_high,
+        _ => return None,
+    })
+}
+
+/// From and to general registers, or memory of their width; masks of signs; bytes under a mask.
+fn general(code: Code, memory: bool) -> Option<Handler> {
+    use Code::*;
+    Some(match (code, memory) {
+        (Movd_xmm_rm32, false) => from_general::<u32>,
+        (Movd_xmm_rm32, true) => load_low::<u32>,
+        (Movq_xmm_rm64, false) => from_general::<u64>,
+        (Movq_xmm_rm64, true) => load_low::<u64>,
+        (Movd_rm32_xmm, false) => to_general::<u32>,
+        (Movd_rm32_xmm, true) => store_low::<u32>,
+        (Movq_rm64_xmm, false) => to_general::<u64>,
+        (Movq_rm64_xmm, true) => store_low::<u64>,
+        (Movnti_m32_r32, true) => store_general::<u32>,
+        (Movnti_m64_r64, true) => store_general::<u64>,
+        (Pmovmskb_r32_xmm | Pmovmskb_r64_xmm, _) => signs::<Pmovmskb>,
+        (Movmskps_r32_xmm | Movmskps_r64_xmm, _) => signs::<Movmskps>,
+        (Movmskpd_r32_xmm | Movmskpd_r64_xmm, _) => signs::<Movmskpd>,
+        (Maskmovdqu_rDI_xmm_xmm, _) => store_selected,
+        _ => return None,
+    })
+}
+
+/// MOVUPS, MOVAPS, MOVDQU, MOVDQA… between registers.
+fn copy(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    core.set_xmm(op.r1, core.xmm(op.r2));
+    Ok(())
+}
+
+/// MOVUPS, MOVUPD, MOVDQU, LDDQU.
+fn load(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    let value: Vector = core.load(op)?;
+    core.set_vector(op.r1, value);
+    Ok(())
+}
+
+/// MOVUPS, MOVUPD, MOVDQU.
+fn store(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    core.store(op, core.vector(op.r1))
+}
+
+/// MOVAPS, MOVAPD, MOVDQA, MOVNTDQA.
+fn load_aligned(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    let linear = core.aligned_linear(op, Access::Read)?;
+    let value: Vector = core.load_linear(linear, op.segment)?;
+    core.set_vector(op.r1, value);
+    Ok(())
+}
+
+/// MOVAPS, MOVAPD, MOVDQA, MOVNTPS, MOVNTPD, MOVNTDQ.
+fn store_aligned(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    let linear = core.aligned_linear(op, Access::Write)?;
+    core.store_linear(linear, op.segment, core.vector(op.r1))
+}
+
+/// MOVQ, MOVSD, MOVD, MOVSS: the rest of the register is cleared.
+fn load_low<T: Width>(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    let value: T = core.load(op)?;
+    core.set_xmm(op.r1, u128::from(value.zero_extend()));
+    Ok(())
+}
+
+/// MOVQ, MOVSD, MOVLPS, MOVLPD, MOVD, MOVSS.
+fn store_low<T: Width>(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    core.store(op, T::truncate(core.xmm(op.r1) as u64))
+}
+
+/// MOVQ between registers.
+fn copy_low(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    core.set_xmm(op.r1, u128::from(core.xmm(op.r2) as u64));
+    Ok(())
+}
+
+/// MOVSS, MOVSD between registers: the rest stays.
+fn merge<const BITS: u32>(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    let low = u128::MAX >> (128 - BITS);
+    core.set_xmm(op.r1, core.xmm(op.r1) & !low | core.xmm(op.r2) & low);
+    Ok(())
+}
+
+/// MOVLPS, MOVHPS and their like: the other half stays.
+fn load_half<const SHIFT: u32>(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    let value: u64 = core.load(op)?;
+    let half = u128::from(u64::MAX) << SHIFT;
+    let kept = core.xmm(op.r1) & !half;
+    core.set_xmm(op.r1, kept | u128::from(value) << SHIFT);
+    Ok(())
+}
+
+/// MOVHPS, MOVHPD.
+fn store_high(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    core.store(op, (core.xmm(op.r1) >> 64) as u64)
+}
+
+/// MOVD, MOVQ.
+fn from_general<T: Width>(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    let value: T = core.get(op.r2);
+    core.set_xmm(op.r1, u128::from(value.zero_extend()));
+    Ok(())
+}
+
+/// MOVD, MOVQ.
+fn to_general<T: Width>(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    let value = T::truncate(core.xmm(op.r2) as u64);
+    core.put(op.r1, value);
+    Ok(())
+}
+
+/// MOVNTI: no vector register, so no need for SSE to be enabled (SDM 2A 2.4, class 22).
+fn store_general<T: Width>(core: &mut Core, op: &Op) -> Step {
+    core.store::<T>(op, core.get(op.r1))
+}
+
+/// A mask of sign bits.
+trait Signs {
+    /// Gathers them.
+    fn of(value: Vector) -> u64;
+}
+
+macro_rules! signs {
+    ($($name:ident)*) => {$(
+        struct $name;
+
+        impl Signs for $name {
+            #[inline(always)]
+            fn of(value: Vector) -> u64 {
+                let mask: u64;
+                // SAFETY: computes in two registers.
+                unsafe {
+                    asm!(
+                        concat!(stringify!($name), " {0:e}, {1}"),
+                        lateout(reg) mask,
+                        in(xmm_reg) value.0,
+                        options(pure, nomem, nostack, preserves_flags)
+                    );
+                }
+                mask
+            }
+        }
+    )*};
+}
+
+signs! { Pmovmskb Movmskps Movmskpd }
+
+/// PMOVMSKB, MOVMSKPS, MOVMSKPD.
+fn signs<S: Signs>(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    let mask = S::of(core.vector(op.r2));
+    core.put(op.r1, mask);
+    Ok(())
+}
+
+/// MASKMOVDQU.
+fn store_selected(core: &mut Core, op: &Op) -> Step {
+    core.require_sse()?;
+    let bytes = core.xmm(op.r1).to_le_bytes();
+    let mask = core.xmm(op.r2).to_le_bytes();
+    store_bytes(core, op, &bytes, &mask)
+}
+
+/// Stores at DS:rDI the bytes whose mask byte has its sign set. All of them can be stored before the first is; where
+/// none is selected nothing is checked (SDM 2A, MASKMOVDQU, leaves that open).
+pub(super) fn store_bytes(core: &mut Core, op: &Op, bytes: &[u8], mask: &[u8]) -> Step {
+    let chosen = |index: &usize| mask[*index] & 0x80 != 0;
+    let Some(first) = (0..bytes.len()).find(chosen) else {
+        return Ok(());
+    };
+    let last = (first..bytes.len()).rfind(chosen).unwrap_or(first);
+    let start = selected_address(core, op, first)?;
+    let end = selected_address(core, op, last)?;
+    core.probe_write(start, 1, op.segment)?;
+    core.probe_write(end, 1, op.segment)?;
+    for index in (first..=last).filter(chosen) {
+        let linear = selected_address(core, op, index)?;
+        core.store_linear(linear, op.segment, bytes[index])?;
+    }
+    Ok(())
+}
+
+fn selected_address(core: &mut Core, op: &Op, index: usize) -> Result<u64, Halt> {
+    let rdi = core.general[crate::cpu::Register::Rdi as usize];
+    let offset = rdi.wrapping_add(index as u64) & op.address_mask();
+    core.segmented(op.segment, offset, 1, Access::Write)
+}
