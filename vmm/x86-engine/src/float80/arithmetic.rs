@@ -128,7 +128,8 @@ pub(crate) fn divide(a: Float80, b: Float80, environment: Environment) -> Outcom
             return Outcome::masked(Float80::zero(negative), exceptions, environment);
         }
         (_, Class::Zero) => {
-            let exceptions = exceptions | Exceptions::ZERO_DIVIDE;
+            // A denormal dividend raises nothing of its own here.
+            let exceptions = Exceptions::ZERO_DIVIDE;
             return Outcome::masked(Float80::infinity(negative), exceptions, environment);
         }
         _ if environment.traps(exceptions) => return Outcome::stopped(exceptions),

@@ -1,13 +1,13 @@
 //! Comparison of two operands.
 //!
 //! In: two operands and whether a quiet NaN among them is invalid. Out: their relation, which the
-//! handler writes to C3, C2 and C0 or to ZF, PF and CF. There is no value if an unmasked exception
-//! leaves the codes unchanged.
+//! handler writes to C3, C2 and C0 or to ZF, PF and CF. Processors write it also where an unmasked
+//! exception follows, though the manual's text on FCOM says otherwise; only the pop is left out.
 
 use std::cmp::Ordering;
 
 use super::class::{Class, special_operands};
-use super::{Environment, Exceptions, Float80, Outcome};
+use super::{Environment, Exceptions, Float80};
 
 /// What a comparison does about a quiet NaN; a signalling one is always invalid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,18 +53,42 @@ impl Relation {
     }
 }
 
+/// What a comparison found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Comparison {
+    /// To be written to the condition codes or flags in any case.
+    pub(crate) relation: Relation,
+    /// The exceptions to add to the status word. C1 is cleared.
+    pub(crate) exceptions: Exceptions,
+    /// An unmasked exception: FCOMP and its like do not pop.
+    pub(crate) stopped: bool,
+}
+
+impl Comparison {
+    /// The comparison with an operand that was a denormal of a memory format
+    /// ([`Widened::denormal`](super::Widened)).
+    pub(crate) fn after_denormal(self, environment: Environment) -> Comparison {
+        if self.relation == Relation::Unordered {
+            return self;
+        }
+        let exceptions = self.exceptions | Exceptions::DENORMAL;
+        Comparison { exceptions, stopped: environment.traps(exceptions), ..self }
+    }
+}
+
 /// Compares `a`, which is ST(0), with `b`.
 pub(crate) fn compare(
     a: Float80,
     b: Float80,
     quiet_nans: QuietNans,
     environment: Environment,
-) -> Outcome<Relation> {
+) -> Comparison {
     if let Some((_, mut exceptions)) = special_operands(a, b) {
         if quiet_nans == QuietNans::Invalid {
             exceptions |= Exceptions::INVALID;
         }
-        return Outcome::masked(Relation::Unordered, exceptions, environment);
+        let stopped = environment.traps(exceptions);
+        return Comparison { relation: Relation::Unordered, exceptions, stopped };
     }
     let exceptions = a.class().denormal() | b.class().denormal();
     let relation = match order(a).cmp(&order(b)) {
@@ -72,7 +96,7 @@ pub(crate) fn compare(
         Ordering::Equal => Relation::Equal,
         Ordering::Greater => Relation::Greater,
     };
-    Outcome::masked(relation, exceptions, environment)
+    Comparison { relation, exceptions, stopped: environment.traps(exceptions) }
 }
 
 /// An integer that is ordered as the number is. A pseudo-denormal equals the normal number with

@@ -8,10 +8,7 @@ use super::class::{Class, special_operand};
 use super::round::{
     Rounded, Unrounded, overflows_to_infinity, round_off, shift_right_sticky,
 };
-use super::{
-    BIAS, EXPONENT_MAX, Environment, Exceptions, Float80, INTEGER_BIT, Outcome, QUIET_BIT,
-    SIGN_BIT,
-};
+use super::{BIAS, EXPONENT_MAX, Environment, Exceptions, Float80, INTEGER_BIT, Outcome};
 
 /// A format of IEEE 754 with an implicit integer bit.
 struct Format {
@@ -36,41 +33,61 @@ impl Format {
     }
 }
 
-/// FLD m32: the number of a single's bits.
-pub(crate) fn from_f32(bits: u32, environment: Environment) -> Outcome {
-    load(&SINGLE, u64::from(bits), environment)
+/// A single or double as an operand of an operation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Widened {
+    /// The same number, or the same NaN: a signalling one still signals.
+    pub(crate) number: Float80,
+    /// Whether the memory format held a denormal, which `number` no longer shows.
+    pub(crate) denormal: bool,
 }
 
-/// FLD m64: the number of a double's bits.
-pub(crate) fn from_f64(bits: u64, environment: Environment) -> Outcome {
-    load(&DOUBLE, bits, environment)
+/// The memory operand of FADD m32 and its like; see [`Outcome::after_denormal`].
+pub(crate) fn widen_f32(bits: u32) -> Widened {
+    widen(&SINGLE, u64::from(bits))
 }
 
-fn load(format: &Format, bits: u64, environment: Environment) -> Outcome {
+/// The memory operand of FADD m64 and its like; see [`Outcome::after_denormal`].
+pub(crate) fn widen_f64(bits: u64) -> Widened {
+    widen(&DOUBLE, bits)
+}
+
+fn widen(format: &Format, bits: u64) -> Widened {
     let sign_and_exponent = (bits >> format.fraction_bits) as i32;
     let negative = sign_and_exponent > format.exponent_max;
     let exponent = sign_and_exponent & format.exponent_max;
     // The fraction at its place below the integer bit.
-    let fraction = bits << (63 - format.fraction_bits) & !INTEGER_BIT;
-    if exponent == format.exponent_max {
-        let loaded = Float80::new(EXPONENT_MAX as u16, INTEGER_BIT | fraction).with_sign(negative);
-        return match special_operand(loaded) {
-            Some((nan, exceptions)) => Outcome::masked(nan, exceptions, environment),
-            None => Outcome::exact(loaded),
-        };
+    let fraction = (bits << (63 - format.fraction_bits)) & !INTEGER_BIT;
+    let shift = fraction.leading_zeros();
+    let (exponent, mantissa) = match exponent {
+        0 if fraction == 0 => (0, 0),
+        0 => (1 - format.bias() + BIAS - shift as i32, fraction << shift),
+        _ if exponent == format.exponent_max => (EXPONENT_MAX, INTEGER_BIT | fraction),
+        _ => (exponent - format.bias() + BIAS, INTEGER_BIT | fraction),
+    };
+    Widened {
+        number: Float80::new(exponent as u16, mantissa).with_sign(negative),
+        denormal: sign_and_exponent & format.exponent_max == 0 && fraction != 0,
     }
-    if exponent == 0 && fraction == 0 {
-        return Outcome::exact(Float80::zero(negative));
+}
+
+/// FLD m32: the number of a single's bits.
+pub(crate) fn from_f32(bits: u32, environment: Environment) -> Outcome {
+    load(widen_f32(bits), environment)
+}
+
+/// FLD m64: the number of a double's bits.
+pub(crate) fn from_f64(bits: u64, environment: Environment) -> Outcome {
+    load(widen_f64(bits), environment)
+}
+
+fn load(operand: Widened, environment: Environment) -> Outcome {
+    if let Some((nan, exceptions)) = special_operand(operand.number) {
+        return Outcome::masked(nan, exceptions, environment);
     }
-    if exponent == 0 {
-        let shift = fraction.leading_zeros();
-        let exponent = 1 - format.bias() + BIAS - shift as i32;
-        let value = Float80::new(exponent as u16, fraction << shift).with_sign(negative);
-        return Outcome::masked(value, Exceptions::DENORMAL, environment);
-    }
-    let exponent = exponent - format.bias() + BIAS;
-    let value = Float80::new(exponent as u16, INTEGER_BIT | fraction).with_sign(negative);
-    Outcome::exact(value)
+    // A denormal is loaded also where the exception is unmasked.
+    let exceptions = if operand.denormal { Exceptions::DENORMAL } else { Exceptions::NONE };
+    Outcome { exceptions, ..Outcome::exact(operand.number) }
 }
 
 /// FST m32: the bits of the single nearest to `a`.
@@ -122,8 +139,9 @@ fn store_finite(format: &Format, number: Unrounded, environment: Environment) ->
         exceptions |= Exceptions::PRECISION;
     }
     // The integer bit is added to the exponent: a denormal has none, and a carry makes it two.
-    let magnitude = format.pack(negative, exponent - 1, 0) + rounded.kept as u64;
-    Outcome { value: Some(magnitude), exceptions, rounded_up: rounded.up }
+    let magnitude = (i64::from(exponent - 1) << format.fraction_bits) + rounded.kept as i64;
+    let bits = format.pack(negative, 0, magnitude as u64);
+    Outcome { value: Some(bits), exceptions, rounded_up: rounded.up }
 }
 
 fn store_overflow(format: &Format, negative: bool, environment: Environment) -> Outcome<u64> {

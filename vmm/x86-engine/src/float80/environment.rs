@@ -167,6 +167,23 @@ pub(crate) struct Outcome<T = Float80> {
     pub(crate) rounded_up: bool,
 }
 
+impl Outcome {
+    /// The outcome of an operation one of whose operands was a denormal of a memory format
+    /// ([`Widened::denormal`](super::Widened)): with the exception for it, which has no effect
+    /// where there was a NaN, an invalid operation or a division by zero.
+    pub(crate) fn after_denormal(self, environment: Environment) -> Outcome {
+        let stronger = Exceptions::INVALID | Exceptions::ZERO_DIVIDE;
+        let is_nan = self.value.is_some_and(|value| value.class().is_nan());
+        if is_nan || self.exceptions.intersects(stronger) {
+            return self;
+        }
+        if environment.traps(Exceptions::DENORMAL) {
+            return Outcome::stopped(Exceptions::DENORMAL);
+        }
+        Outcome { exceptions: self.exceptions | Exceptions::DENORMAL, ..self }
+    }
+}
+
 impl<T> Outcome<T> {
     /// A result without rounding and without exceptions.
     pub(super) const fn exact(value: T) -> Outcome<T> {

@@ -5,8 +5,8 @@
 
 use super::class::{Class, Finite, special_operand, special_operands};
 use super::convert::{from_i64, integral};
-use super::round::round;
-use super::{BIAS, Environment, Exceptions, Float80, Outcome};
+use super::round::{EXPONENT_ADJUSTMENT, round};
+use super::{BIAS, EXPONENT_MAX, Environment, Exceptions, Float80, Outcome};
 
 /// FRNDINT: the integer next to `a` in the direction of the rounding.
 pub(crate) fn round_to_integer(a: Float80, environment: Environment) -> Outcome {
@@ -58,7 +58,23 @@ pub(crate) fn scale(a: Float80, b: Float80, environment: Environment) -> Outcome
     }
     let a = a.finite();
     let exponent = a.exponent + if class_b == Class::Zero { 0 } else { steps(b.finite()) };
-    round(Finite { exponent, ..a }.into(), exceptions, environment.extended())
+    match exponent {
+        // Not even the adjusted exponent of an unmasked response fits: the masked one to nearest
+        // follows, whatever the rounding (Intel SDM 2A, FSCALE, does not say; processors do so).
+        _ if exponent >= EXPONENT_MAX + EXPONENT_ADJUSTMENT
+            && environment.traps(Exceptions::OVERFLOW) =>
+        {
+            let value = Some(Float80::infinity(a.negative));
+            let exceptions = exceptions | Exceptions::OVERFLOW | Exceptions::PRECISION;
+            Outcome { value, exceptions, rounded_up: true }
+        }
+        _ if exponent <= -EXPONENT_ADJUSTMENT && environment.traps(Exceptions::UNDERFLOW) => {
+            let value = Some(Float80::zero(a.negative));
+            let exceptions = exceptions | Exceptions::UNDERFLOW | Exceptions::PRECISION;
+            Outcome { value, exceptions, rounded_up: false }
+        }
+        _ => round(Finite { exponent, ..a }.into(), exceptions, environment.extended()),
+    }
 }
 
 /// The whole part of a scale, limited to ±65536, where every number over- or underflows.

@@ -17,6 +17,7 @@
 //! | FABS, FCHS, FXAM | [`Float80::absolute`], [`Float80::negated`], [`Class::condition_codes`] |
 //! | FPREM, FPREM1 | [`remainder_truncating`], [`remainder_nearest`] |
 //! | FCOM, FTST, FCOMI; FUCOM, FUCOMI | [`compare`] with [`QuietNans::Invalid`]; with [`QuietNans::Quiet`] |
+//! | FADD m32, FCOM m64 and their like | [`widen_f32`], [`widen_f64`] for the operand, then [`Outcome::after_denormal`], [`Comparison::after_denormal`] |
 //! | FLD m32, m64; FST m32, m64 | [`from_f32`], [`from_f64`]; [`to_f32`], [`to_f64`] |
 //! | FILD; FIST; FISTTP | [`from_i64`]; [`to_i16`], [`to_i32`], [`to_i64`]; the same with [`Environment::truncating`] |
 //! | FBLD; FBSTP | [`from_decimal`]; [`to_decimal`] |
@@ -43,10 +44,11 @@ mod tests;
 
 pub(crate) use arithmetic::{add, divide, multiply, square_root, subtract};
 pub(crate) use class::Class;
-pub(crate) use compare::{QuietNans, Relation, compare};
+pub(crate) use compare::{Comparison, QuietNans, Relation, compare};
 pub(crate) use constants::{Constant, constant};
 pub(crate) use convert::{
-    from_f32, from_f64, from_i64, to_f32, to_f64, to_i16, to_i32, to_i64,
+    Widened, from_f32, from_f64, from_i64, to_f32, to_f64, to_i16, to_i32, to_i64, widen_f32,
+    widen_f64,
 };
 pub(crate) use decimal::{from_decimal, to_decimal};
 pub(crate) use environment::{Environment, Exceptions, Outcome, Precision, Rounding};

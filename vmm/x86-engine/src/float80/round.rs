@@ -10,7 +10,7 @@ use super::{
 };
 
 /// What an unmasked overflow takes from the exponent and an unmasked underflow adds to it.
-const EXPONENT_ADJUSTMENT: i32 = 24576;
+pub(super) const EXPONENT_ADJUSTMENT: i32 = 24576;
 
 /// A number on its way to a register: `significand × 2^(exponent - 16383 - 127)`.
 #[derive(Clone, Copy, Debug)]
