@@ -54,9 +54,8 @@ pub(crate) use decimal::{from_decimal, to_decimal};
 pub(crate) use environment::{Environment, Exceptions, Outcome, Precision, Rounding};
 pub(crate) use extract::{Extracted, extract, round_to_integer, scale};
 pub(crate) use remainder::{Remainder, remainder_nearest, remainder_truncating};
-#[cfg(any())]
 pub(crate) use transcendental::{
-    arctangent, cosine, sine, sine_and_cosine, tangent, two_to_the_x_minus_one,
+    SineAndCosine, arctangent, cosine, sine, sine_and_cosine, tangent, two_to_the_x_minus_one,
     y_times_logarithm_of_x, y_times_logarithm_of_x_plus_one,
 };
 

@@ -11,4 +11,4 @@ mod memory;
 mod operands;
 #[cfg(target_arch = "x86_64")]
 mod oracle;
-mod probe;
+mod transcendental;
