@@ -56,7 +56,7 @@ fn compare_all(
             && (observed.codes(C2) != 0) == expected.out_of_range;
         if !agrees {
             count += 1;
-            if differences.len() < 16 {
+            if differences.len() < 8 {
                 differences.push(format!(
                     "{name} {:x}:{:x} {:x}:{:x} control {control:#x}\n   hardware {:x?} {:x?} {:#x}\n   software {:x?} {:x?}\n",
                     a.sign_exponent, a.mantissa, b.sign_exponent, b.mantissa,

@@ -1,13 +1,13 @@
 //! F2XM1.
 //!
-//! In: an exponent between -1 and 1. Out: 2 to its power, less 1. For other operands the result is
-//! undefined.
+//! In: an exponent between -1 and 1. Out: 2 to its power, less 1. The manual leaves other operands
+//! undefined; here they come back as the result, marked as inexact, as an AMD EPYC does it.
 
 use super::wide::{Wide, alternating_series, positive_series};
 use crate::float80::class::{Class, special_operand};
 use crate::float80::constants::LN_OF_2;
 use crate::float80::round::round;
-use crate::float80::{Environment, Float80, Outcome};
+use crate::float80::{Environment, Exceptions, Float80, Outcome};
 
 const LN_2: Wide = Wide { negative: false, power: -1, significand: LN_OF_2 };
 
@@ -37,17 +37,22 @@ pub(crate) fn two_to_the_x_minus_one(x: Float80, environment: Environment) -> Ou
         _ if environment.traps(class.denormal()) => return Outcome::stopped(class.denormal()),
         _ => {}
     }
-    let x = Wide::of(x);
-    if x.power >= 0 {
-        return at_the_ends(x);
+    let exponent = Wide::of(x);
+    if exponent.power >= 0 {
+        return from_one_on(x, exponent);
     }
-    round(exponential_minus_one(x.times(LN_2)).inexact(), class.denormal(), environment.extended())
+    let number = exponential_minus_one(exponent.times(LN_2)).inexact();
+    round(number, class.denormal(), environment.extended())
 }
 
-/// 1 and -1 have exact results.
-fn at_the_ends(x: Wide) -> Outcome {
-    let half = Float80::new(0x3FFE, 1 << 63);
-    Outcome::exact(if x.negative { half.negated() } else { Float80::ONE })
+/// 1 and -1 have exact results; what is larger is returned.
+fn from_one_on(operand: Float80, x: Wide) -> Outcome {
+    const HALF: Float80 = Float80::new(0x3FFE, 1 << 63);
+    match (x.power, x.significand, x.negative) {
+        (0, 0x8000_0000_0000_0000_0000_0000_0000_0000, true) => Outcome::exact(HALF.negated()),
+        (0, 0x8000_0000_0000_0000_0000_0000_0000_0000, false) => Outcome::exact(Float80::ONE),
+        _ => Outcome { exceptions: Exceptions::PRECISION, ..Outcome::exact(operand) },
+    }
 }
 
 /// `e^x - 1` for a magnitude of at most ln 2.

@@ -57,7 +57,10 @@ pub(crate) fn y_times_logarithm_of_x_plus_one(
             return Outcome::masked(Float80::INDEFINITE, Exceptions::INVALID, environment);
         }
         Class::Infinity => Logarithm::Infinite { negative: false, divides_by_zero: false },
-        _ => logarithm_of_sum(Wide::of(x)),
+        _ => match logarithm_of_sum(Wide::of(x)) {
+            Some(logarithm) => logarithm,
+            None => return Outcome { exceptions: Exceptions::PRECISION, ..Outcome::exact(x) },
+        },
     };
     times(y, logarithm, class.denormal(), environment)
 }
@@ -108,9 +111,11 @@ fn times(
             infinity(number.negative, exceptions)
         }
         _ if environment.traps(exceptions) => Outcome::stopped(exceptions),
-        // At most 15 and 64 bits: the product is exact too.
+        // At most 15 and 64 bits: the product is exact too. Processors call it inexact even so.
         (Logarithm::Exact(number), _) => {
-            round(number.times(Wide::of(y)).exact(), exceptions, environment.extended())
+            let number = number.times(Wide::of(y)).exact();
+            let outcome = round(number, exceptions, environment.extended());
+            Outcome { exceptions: outcome.exceptions | Exceptions::PRECISION, ..outcome }
         }
         (Logarithm::Inexact(number), _) => {
             round(number.times(Wide::of(y)).inexact(), exceptions, environment.extended())
@@ -139,18 +144,14 @@ fn logarithm(number: Wide) -> Logarithm {
     }
 }
 
-/// The logarithm of 1 + x, without loss where x is small.
-fn logarithm_of_sum(x: Wide) -> Logarithm {
+/// The logarithm of 1 + x, without loss where x is small; nothing from -1 down, where there is none.
+fn logarithm_of_sum(x: Wide) -> Option<Logarithm> {
     // Up to 1/4 the quotient x / (x + 2) is below the limit of the series.
     if x.power < -2 {
         let denominator = x.plus(Wide::ONE.times_power_of_two(1)).expect("x is not -2");
-        return Logarithm::Inexact(from_quotient(x.over(denominator)));
+        return Some(Logarithm::Inexact(from_quotient(x.over(denominator))));
     }
-    match x.plus(Wide::ONE) {
-        Some(sum) if !sum.negative => logarithm(sum),
-        // Below -1 the instruction's result is undefined.
-        _ => Logarithm::Zero { negative: true },
-    }
+    x.plus(Wide::ONE).filter(|sum| !sum.negative).map(logarithm)
 }
 
 /// The logarithm of (1 + s) / (1 - s), for s up to √2 - 1 squared, which is 0.172.
