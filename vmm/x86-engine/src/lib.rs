@@ -27,6 +27,7 @@ mod decode;
 pub mod exception;
 pub mod exit;
 mod flags;
+mod float80;
 mod integer;
 mod isa;
 mod memory;
