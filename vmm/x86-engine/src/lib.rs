@@ -28,8 +28,6 @@ mod decode;
 pub mod exception;
 pub mod exit;
 mod flags;
-// The x87 instructions that use it are still to come.
-#[allow(dead_code, unused_imports)]
 mod float80;
 mod integer;
 mod isa;

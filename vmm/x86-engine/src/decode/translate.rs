@@ -45,7 +45,7 @@ pub(crate) fn decode(bytes: &[u8], block: u64, offset: u16, code: CodeSize) -> D
         narrow: code != CodeSize::Bits64,
         length: instruction.len() as u8,
         offset,
-        extra: 0,
+        extra: isa::x87::last_opcode(&bytes[..instruction.len()], code),
     };
     if instruction.is_invalid() {
         if decoder.last_error() == DecoderError::NoMoreBytes {
