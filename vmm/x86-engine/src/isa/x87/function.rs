@@ -125,19 +125,10 @@ fn angle(
 /// What replaces ST(0), and what is pushed then.
 type Pair = (Float80, Float80);
 
-/// FPTAN: 1 is pushed, but for a NaN.
 fn tangent_and_one(a: Float80, environment: Environment) -> Option<Outcome<Pair>> {
     let outcome = float80::tangent(a, environment)?;
-    let pair = |tangent: Float80| {
-        let pushed = if tangent.class().is_nan() {
-            tangent
-        } else {
-            Float80::ONE
-        };
-        (tangent, pushed)
-    };
     Some(Outcome {
-        value: outcome.value.map(pair),
+        value: outcome.value.map(|value| (value.tangent, value.pushed)),
         exceptions: outcome.exceptions,
         rounded_up: outcome.rounded_up,
     })

@@ -103,8 +103,8 @@ impl Core {
     }
 
     /// Fills in MXCSR and the XMM registers.
-    pub(super) fn pack_sse(&self, region: &mut Region) {
-        put(region, 24, &self.mxcsr.to_le_bytes());
+    pub(super) fn pack_sse(&mut self, region: &mut Region) {
+        put(region, 24, &self.mxcsr.get().to_le_bytes());
         put(region, 28, &MXCSR_MASK.to_le_bytes());
         for (index, register) in self.xmm[..self.xmm_count()].iter().enumerate() {
             put(region, XMM + 16 * index, &register.to_le_bytes());
@@ -146,7 +146,8 @@ fn restore<P: Pointers>(core: &mut Core, op: &Op) -> Step {
     let area = core.area(op, REGION as u64, ALIGNMENT, Access::Read)?;
     let mut region = [0; REGION];
     core.load_area(area, 0, &mut region)?;
-    core.mxcsr = core.mxcsr_of(&region)?;
+    let mxcsr = core.mxcsr_of(&region)?;
+    core.mxcsr.set(mxcsr);
     unpack_x87::<P>(&mut core.x87, &region);
     core.unpack_xmm(&region);
     Ok(())

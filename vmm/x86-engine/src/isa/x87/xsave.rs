@@ -112,7 +112,8 @@ fn restore<P: Pointers>(core: &mut Core, op: &Op) -> Step {
     let mut region: Region = [0; REGION];
     core.load_area(area, 0, &mut region)?;
     if requested & COMPONENT_SSE != 0 {
-        core.mxcsr = core.mxcsr_of(&region)?;
+        let mxcsr = core.mxcsr_of(&region)?;
+        core.mxcsr.set(mxcsr);
         if present & COMPONENT_SSE == 0 {
             region[XMM..].fill(0);
         }
