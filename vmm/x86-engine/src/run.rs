@@ -99,7 +99,13 @@ impl Cpu {
     pub fn interrupt(&mut self, vector: u8) {
         assert!(self.accepts_interrupts(), "no interrupt is accepted here");
         if self.core.deliver_interrupt(vector).is_err() {
-            self.deliver_pending();
+            if self.core.pending.is_some() {
+                self.deliver_pending();
+            } else {
+                // A device where the interrupt descriptor table should be, as in `deliver_pending`.
+                self.core.exit = Some((Exit::Shutdown, Completion::Retired));
+            }
+            self.next_exit = self.core.exit.take();
         }
         self.apply_invalidations();
     }
@@ -262,8 +268,9 @@ impl Cpu {
             Err(_) => return self.deliver_pending(),
         };
         self.core.budget = 1;
+        self.core.untraced = false;
         let turn = self.execute(block, 1);
-        if traced && self.core.completed {
+        if traced && self.core.completed && !self.core.untraced {
             self.core.pending_debug |= DEBUG_SINGLE_STEP;
         }
         turn

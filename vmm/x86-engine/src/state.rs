@@ -268,6 +268,7 @@ impl Core {
             watching: false,
             breakpoints_armed: false,
             completed: false,
+            untraced: false,
             shadow: false,
             pending_debug: 0,
             pending: None,

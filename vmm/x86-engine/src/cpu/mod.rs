@@ -58,13 +58,10 @@ pub(crate) const CR0_AM: u64 = 1 << 18;
 pub(crate) const CR0_NW: u64 = 1 << 29;
 pub(crate) const CR0_CD: u64 = 1 << 30;
 pub(crate) const CR0_PG: u64 = 1 << 31;
-pub(crate) const CR4_VME: u64 = 1 << 0;
-pub(crate) const CR4_PVI: u64 = 1 << 1;
 pub(crate) const CR4_TSD: u64 = 1 << 2;
 pub(crate) const CR4_DE: u64 = 1 << 3;
 pub(crate) const CR4_PSE: u64 = 1 << 4;
 pub(crate) const CR4_PAE: u64 = 1 << 5;
-pub(crate) const CR4_MCE: u64 = 1 << 6;
 pub(crate) const CR4_PGE: u64 = 1 << 7;
 pub(crate) const CR4_PCE: u64 = 1 << 8;
 pub(crate) const CR4_OSFXSR: u64 = 1 << 9;
@@ -196,6 +193,8 @@ pub(crate) struct Core {
     pub(crate) breakpoints_armed: bool,
     /// Whether the last instruction ran to its end, rather than fault or be interrupted by an exit that it will be repeated after.
     pub(crate) completed: bool,
+    /// The instruction that is being executed does not trap although TF was set before it.
+    pub(crate) untraced: bool,
     /// No interrupt is taken before the next instruction has retired (STI, MOV SS).
     pub(crate) shadow: bool,
     /// A #DB to deliver before the next instruction: what goes to DR6.

@@ -18,6 +18,18 @@ pub(crate) enum SegmentName {
 impl SegmentName {
     /// How many there are.
     pub(crate) const COUNT: usize = 6;
+
+    /// The one with the hardware's number; DS for numbers that there are none for.
+    pub(crate) fn numbered(number: u16) -> Self {
+        match number {
+            0 => Self::Es,
+            1 => Self::Cs,
+            2 => Self::Ss,
+            4 => Self::Fs,
+            5 => Self::Gs,
+            _ => Self::Ds,
+        }
+    }
 }
 
 /// A segment register, or LDTR or TR.

@@ -145,7 +145,7 @@ impl Core {
 }
 
 /// Type, limit and null checks.
-fn segment_allows(segment: &Segment, offset: u64, bytes: u64, access: Access) -> bool {
+pub(crate) fn segment_allows(segment: &Segment, offset: u64, bytes: u64, access: Access) -> bool {
     // A null selector in DS to GS leaves a segment that is not present.
     if !segment.present() {
         return false;

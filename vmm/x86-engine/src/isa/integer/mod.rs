@@ -28,7 +28,7 @@ use crate::{
     decode::op::{Op, Selected},
 };
 
-pub(crate) use stack::{pop, push};
+pub(crate) use stack::{pop, push, top_of_stack};
 
 /// Finds the handler for an instruction of this family.
 pub(crate) fn select(instruction: &Instruction, op: &mut Op, code: CodeSize) -> Option<Selected> {
