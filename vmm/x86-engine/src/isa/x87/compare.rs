@@ -10,6 +10,7 @@ use crate::{
 
 use super::{
     arithmetic::{Double, Doubleword, Other, Second, Single, Source, Word, Zero},
+    other,
     stack::{C1, CODES, Effect},
 };
 
@@ -66,10 +67,15 @@ fn compare<K: Kind, S: Source, const POPS: usize>(core: &mut Core, op: &Op) -> S
     Ok(())
 }
 
-/// Compares, and writes ZF, PF and CF; OF, SF and AF become 0.
+/// Compares, and writes ZF, PF and CF; OF, SF and AF become 0. C1 changes with a stack fault only.
 fn compare_to_flags<K: Kind, const POPS: usize>(core: &mut Core, op: &Op) -> Step {
     core.begin_x87()?;
+    let c1 = core.x87.status & C1;
+    let is_underflow = !core.x87.is_in_use(0) || !core.x87.is_in_use(other(op));
     let relation = relation::<K, Other, POPS>(core, op)?;
+    if !is_underflow {
+        core.x87.set_codes(C1, c1);
+    }
     core.flags.set_arithmetic(relation.flags().into());
     Ok(())
 }

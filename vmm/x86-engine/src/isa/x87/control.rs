@@ -83,9 +83,11 @@ fn no_operation(core: &mut Core, op: &Op) -> Step {
     Ok(())
 }
 
+/// FFREE. Processors clear C1, which the manual leaves undefined.
 fn free(core: &mut Core, op: &Op) -> Step {
     core.begin_x87()?;
     core.x87.free(other(op));
+    core.x87.set_codes(C1, 0);
     core.note_x87(op);
     Ok(())
 }
@@ -94,6 +96,7 @@ fn free(core: &mut Core, op: &Op) -> Step {
 fn free_and_pop(core: &mut Core, op: &Op) -> Step {
     core.begin_x87()?;
     core.x87.free(other(op));
+    core.x87.set_codes(C1, 0);
     core.x87.pop();
     core.note_x87(op);
     Ok(())

@@ -213,16 +213,27 @@ fn remainder(
     match (x87.operand(0), x87.operand(1)) {
         (Some(a), Some(b)) => {
             let remainder = compute(a, b, x87.environment());
+            let has_quotient = has_quotient(&remainder);
             x87.write(0, &remainder.outcome.into());
-            x87.set_codes(CODES, remainder.condition_codes());
+            let written = if has_quotient { CODES } else { C1 | C2 };
+            x87.set_codes(written, remainder.condition_codes());
         }
         _ => {
             let effect = x87.underflow(Float80::INDEFINITE);
+            x87.set_codes(C2, 0);
             x87.write(0, &effect);
         }
     }
     core.note_x87(op);
     Ok(())
+}
+
+/// Without one, C0 and C3 stay as they are.
+fn has_quotient(remainder: &Remainder) -> bool {
+    remainder
+        .outcome
+        .value
+        .is_some_and(|value| !value.class().is_nan())
 }
 
 /// FXAM: class and sign, of an empty register too.

@@ -9,7 +9,10 @@ use crate::{
     memory::ram::Plain,
 };
 
-use super::{other, stack::Effect};
+use super::{
+    other,
+    stack::{C1, Effect},
+};
 
 /// In the order of their opcodes, D9 E8 to D9 EE.
 const CONSTANTS: [Constant; 7] = [
@@ -51,9 +54,8 @@ pub(super) fn select(code: Code, op: &mut Op) -> Option<Handler> {
 fn select_store(code: Code) -> Option<Handler> {
     Some(match code {
         Code::Fst_sti => store_register,
-        Code::Fstp_sti | Code::Fstp_sti_DFD0 | Code::Fstp_sti_DFD8 | Code::Fstpnce_sti => {
-            store_register_and_pop
-        }
+        Code::Fstp_sti | Code::Fstp_sti_DFD0 | Code::Fstp_sti_DFD8 => store_register_and_pop,
+        Code::Fstpnce_sti => store_register_unchecked_and_pop,
         Code::Fst_m32fp => |core, op| store::<0, _>(core, op, float80::to_f32),
         Code::Fst_m64fp => |core, op| store::<0, _>(core, op, float80::to_f64),
         Code::Fstp_m32fp => |core, op| store::<1, _>(core, op, float80::to_f32),
@@ -128,11 +130,17 @@ fn unsigned<T, U>(outcome: Outcome<T>, change: impl FnOnce(T) -> U) -> Outcome<U
 fn load_register(core: &mut Core, op: &Op) -> Step {
     core.begin_x87()?;
     let x87 = &mut core.x87;
-    let effect = match x87.operand(other(op)) {
-        Some(value) => Effect::exact(value),
-        None => x87.underflow(Float80::INDEFINITE),
-    };
-    x87.write_pushing(effect);
+    match x87.operand(other(op)) {
+        Some(value) => x87.write_pushing(Effect::exact(value)),
+        None => {
+            // Whether there is room does not matter then.
+            let effect = x87.underflow(Float80::INDEFINITE);
+            x87.report(&effect);
+            if let Some(indefinite) = effect.value {
+                x87.push(indefinite);
+            }
+        }
+    }
     core.note_x87(op);
     Ok(())
 }
@@ -237,6 +245,21 @@ fn copy_to_register(core: &mut Core, op: &Op) -> bool {
     x87.write(other(op), &effect)
 }
 
+/// FSTPNCE, "no check for empty", which Intel does not document: an empty register is copied as one.
+fn store_register_unchecked_and_pop(core: &mut Core, op: &Op) -> Step {
+    core.begin_x87()?;
+    let (x87, other) = (&mut core.x87, other(op));
+    let was_in_use = x87.is_in_use(0);
+    x87.set_register(other, x87.register(0));
+    if !was_in_use {
+        x87.free(other);
+    }
+    x87.set_codes(C1, 0);
+    x87.pop();
+    core.note_x87(op);
+    Ok(())
+}
+
 fn exchange(core: &mut Core, op: &Op) -> Step {
     core.begin_x87()?;
     let (x87, other) = (&mut core.x87, other(op));
@@ -259,16 +282,19 @@ fn exchange(core: &mut Core, op: &Op) -> Step {
     Ok(())
 }
 
+/// FCMOVcc. Both registers must be in use, whatever the condition; C1 changes with a stack fault only.
 fn conditional_move(core: &mut Core, op: &Op) -> Step {
     core.begin_x87()?;
     let holds = core.flags.condition(op.immediate as u8);
     let x87 = &mut core.x87;
-    let effect = match (x87.operand(0), x87.operand(other(op))) {
-        (Some(_), Some(value)) if holds => Effect::exact(value),
-        (Some(value), Some(_)) => Effect::exact(value),
-        _ => x87.underflow(Float80::INDEFINITE),
-    };
-    x87.write(0, &effect);
+    match (x87.operand(0), x87.operand(other(op))) {
+        (Some(_), Some(value)) if holds => x87.set_register(0, value),
+        (Some(_), Some(_)) => {}
+        _ => {
+            let effect = x87.underflow(Float80::INDEFINITE);
+            x87.write(0, &effect);
+        }
+    }
     core.note_x87(op);
     Ok(())
 }
