@@ -59,7 +59,7 @@ fn run(check: &Check) -> Outcome {
     // SAFETY: the table's code is what its kind says, and leaves nothing behind but what `State` restores.
     unsafe {
         match check.kind {
-            USER => catch::run_user(check.code, ALIGNMENT_CHECK),
+            USER => catch::run_user(check.code, ALIGNMENT_CHECK, 0),
             RESUME => catch::run_resuming(check.code, 0),
             _ => catch::run(check.code, 0),
         }
