@@ -15,6 +15,8 @@ const TRAP_FLAG: u64 = 1 << 8;
 const RESUME_FLAG: u64 = 1 << 16;
 /// Flags with nothing but the bit that is always 1.
 const FLAGS: u64 = 2;
+/// A processor that raises an exception for ever is wrong, and the guest must end.
+const RESUMES_MAX: u64 = 4;
 /// Bytes of the stack at privilege level 3.
 const USER_STACK_SIZE: usize = 4096;
 
@@ -35,6 +37,10 @@ pub struct Caught {
     pub rsp: u64,
     /// CR2.
     pub address: u64,
+    /// RAX.
+    pub rax: u64,
+    /// Where the stack began on which the processor saved all this.
+    pub frame_end: u64,
 }
 
 /// What became of the code.
@@ -46,9 +52,10 @@ pub struct Outcome {
     pub result: u64,
 }
 
-static CAUGHT: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
+static CAUGHT: [AtomicU64; 9] = [const { AtomicU64::new(0) }; 9];
 static WAS_CAUGHT: AtomicBool = AtomicBool::new(false);
-static RESUME: AtomicBool = AtomicBool::new(false);
+/// How many exceptions may still return to the code.
+static RESUMES: AtomicU64 = AtomicU64::new(0);
 
 // catch_run(code, argument): RAX is what the code returns; 0 after an exception.
 global_asm!(
@@ -70,7 +77,7 @@ global_asm!(
     "cld",
     "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
     "ret",
-    // Code for `catch_run`: enters level 3. RDI points at instruction pointer and flags.
+    // Code for `catch_run`: enters level 3. RDI points at instruction pointer, flags, and what RDI is to be.
     "catch_enter_user:",
     "push {user_data}",
     "lea rax, [catch_user_stack]",
@@ -78,6 +85,7 @@ global_asm!(
     "push [rdi + 8]",
     "push {user_code}",
     "push [rdi]",
+    "mov rdi, [rdi + 16]",
     "iretq",
     ".pushsection .bss",
     ".balign 16",
@@ -110,7 +118,7 @@ pub unsafe fn run(code: u64, argument: u64) -> Outcome {
     unsafe { start(code, argument, false) }
 }
 
-/// The same, but exceptions return to the code: a step's with single-stepping off, a breakpoint's past it.
+/// The same, but the first exceptions return to the code: a step's with single-stepping off, a breakpoint's past it.
 ///
 /// # Safety
 /// As for [`run`].
@@ -119,13 +127,14 @@ pub unsafe fn run_resuming(code: u64, argument: u64) -> Outcome {
     unsafe { start(code, argument, true) }
 }
 
-/// Runs code at privilege level 3, with these flags besides the one that is always 1, to its first exception. It must raise one.
+/// Runs code at privilege level 3, with these flags besides the one that is always 1 and `argument` in RDI, to its first exception. It
+/// must raise one.
 ///
 /// # Safety
 /// There must be code there that level 3 may execute, that raises an exception, and does no harm.
-pub unsafe fn run_user(code: u64, flags: u64) -> Outcome {
-    let entry = [code, flags | FLAGS];
-    // SAFETY: `catch_enter_user` reads the two words; the rest is the caller's.
+pub unsafe fn run_user(code: u64, flags: u64, argument: u64) -> Outcome {
+    let entry = [code, flags | FLAGS, argument];
+    // SAFETY: `catch_enter_user` reads the three words; the rest is the caller's.
     unsafe {
         start(
             catch_enter_user as *const () as u64,
@@ -142,22 +151,23 @@ pub fn user_stack() -> u64 {
 }
 
 unsafe fn start(code: u64, argument: u64, resume: bool) -> Outcome {
-    RESUME.store(resume, Relaxed);
+    RESUMES.store(if resume { RESUMES_MAX } else { 0 }, Relaxed);
     WAS_CAUGHT.store(false, Relaxed);
     exceptions::handle(on_exception);
     // SAFETY: the caller's; `catch_run` keeps the registers that C wants kept, even if the code does not come back by itself.
     let result = unsafe { catch_run(code, argument) };
     let caught = WAS_CAUGHT.load(Relaxed).then(|| {
-        let [vector, error_code, rip, cs, rflags, rsp, address] =
-            [0, 1, 2, 3, 4, 5, 6].map(|index: usize| CAUGHT[index].load(Relaxed));
+        let word = |index: usize| CAUGHT[index].load(Relaxed);
         Caught {
-            vector,
-            error_code,
-            rip,
-            cs,
-            rflags,
-            rsp,
-            address,
+            vector: word(0),
+            error_code: word(1),
+            rip: word(2),
+            cs: word(3),
+            rflags: word(4),
+            rsp: word(5),
+            address: word(6),
+            rax: word(7),
+            frame_end: word(8),
         }
     });
     Outcome { caught, result }
@@ -172,12 +182,16 @@ fn on_exception(frame: &mut Frame) {
         frame.rflags,
         frame.rsp,
         exceptions::fault_address(),
+        frame.rax,
+        (&raw const *frame).wrapping_add(1) as u64,
     ];
     for (kept, value) in CAUGHT.iter().zip(found) {
         kept.store(value, Relaxed);
     }
     WAS_CAUGHT.store(true, Relaxed);
-    if RESUME.load(Relaxed) {
+    let resumes = RESUMES.load(Relaxed);
+    if resumes > 0 {
+        RESUMES.store(resumes - 1, Relaxed);
         frame.rflags = frame.rflags & !TRAP_FLAG | RESUME_FLAG;
         return;
     }

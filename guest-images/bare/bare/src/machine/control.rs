@@ -7,6 +7,8 @@ use core::arch::x86_64::__cpuid_count;
 pub const CR0_MP: u64 = 1 << 1;
 /// CR0: x87 and SSE instructions raise #NM.
 pub const CR0_TS: u64 = 1 << 3;
+/// CR0: x87 errors raise #MF.
+pub const CR0_NE: u64 = 1 << 5;
 /// CR0: level 0 respects read-only pages.
 pub const CR0_WP: u64 = 1 << 16;
 /// CR0: alignment is checked at level 3 where the flag AC is set.
