@@ -1,6 +1,6 @@
 //! Timing at random, by a seed: another seed, another timing. For tests of replay.
 
-use super::live::SLICE_INSTRUCTIONS;
+use super::MAX_SLICE_INSTRUCTIONS;
 
 /// A sequence of decisions.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ impl Jitter {
         let most = if self.next() & 3 == 0 {
             16
         } else {
-            2 * SLICE_INSTRUCTIONS
+            MAX_SLICE_INSTRUCTIONS
         };
         1 + self.next() % most
     }

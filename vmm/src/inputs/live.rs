@@ -23,7 +23,10 @@ use std::{
 
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
-use super::{InputError, Inputs, Next, inbox::Inbox, jitter::Jitter, recorder::Recorder};
+use super::{
+    DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS, inbox::Inbox, jitter::Jitter,
+    recorder::Recorder,
+};
 use crate::{
     effect::Effect,
     engine::{ClockKind, Goal},
@@ -32,14 +35,6 @@ use crate::{
 
 /// Instructions that are single-stepped at most, from an exit where an interrupt waits, to find a place that takes it.
 const STEP_LIMIT: u64 = 16;
-
-/// A guest that computes is stopped after so many instructions to be given what has arrived: some 0.1 ms at 200 million a second, less than
-/// a network's delay and far less than a timer's period, and long enough that stopping costs nothing that could be measured.
-pub(super) const SLICE_INSTRUCTIONS: u64 = 20_000;
-
-/// Exits and slices from one digest to the next. Whatever the guest does, that many instructions later at the latest (5 million; some 30 ms) the log
-/// says how far it is: a backup is never further behind than that without knowing it, and pacing (`session/pipe.rs`) has its say.
-const DIGEST_TURNS: u32 = 256;
 
 /// The guest's clock: guest time `base_ns` was at the host's `since`.
 #[derive(Clone, Copy, Debug)]

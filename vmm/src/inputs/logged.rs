@@ -2,12 +2,17 @@
 //!
 //! In: entries, in order, from a [`LogSource`]. Out: events for the machine, at their positions. What always holds: every entry is
 //! either applied or compared with what the machine did, at its own position, and the machine never runs past a
-//! position up to which the log is not yet known.
+//! position up to which the log is not yet known. On a clock of instructions that is bounded: a machine that computes on
+//! without the exit at which the next entry is has parted from its log, and is not waited for.
 
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
-use super::{Divergence, InputError, Inputs, Next};
-use crate::{effect::Effect, engine::Goal, inputs::Situation};
+use super::{Divergence, InputError, Inputs, MAX_SILENT_INSTRUCTIONS, Next};
+use crate::{
+    effect::Effect,
+    engine::{ClockKind, Goal},
+    inputs::Situation,
+};
 
 /// Where entries come from: a file, or the channel.
 pub trait LogSource: Send {
@@ -26,6 +31,7 @@ pub struct Logged<S> {
     source: S,
     next: Option<Entry>,
     last_seq: u64,
+    last_at: Position,
     last_time_ns: u64,
 }
 
@@ -37,6 +43,7 @@ impl<S: LogSource> Logged<S> {
             source,
             next: None,
             last_seq: 0,
+            last_at: Position::default(),
             last_time_ns: 0,
         }
     }
@@ -69,8 +76,30 @@ impl<S: LogSource> Logged<S> {
         Ok(self.next.take().expect("just peeked"))
     }
 
+    /// How far to run from `at`, towards the next entry, which is at `to`.
+    fn run_to(&mut self, to: Position, at: Position, clock: ClockKind) -> Result<Goal, InputError> {
+        if to.exits == at.exits {
+            return Ok(Goal::Instructions(to.instructions));
+        }
+        if clock == ClockKind::Exits {
+            return Ok(Goal::Exit);
+        }
+        let since = if self.last_at.exits == at.exits {
+            self.last_at.instructions
+        } else {
+            0
+        };
+        let limit = since + MAX_SILENT_INSTRUCTIONS;
+        if at.instructions < limit {
+            return Ok(Goal::Instructions(limit));
+        }
+        let actual = "a machine that computes on without an exit".to_owned();
+        Err(divergence(self.peek(at)?, at, actual).into())
+    }
+
     fn replayed(&mut self, entry: &Entry, suppressed: Option<Effect>) {
         self.last_seq = entry.seq;
+        self.last_at = entry.at;
         if let Event::Time { guest_ns } | Event::Tick { guest_ns } = entry.event {
             self.last_time_ns = guest_ns;
         }
@@ -142,12 +171,8 @@ impl<S: LogSource> Inputs for Logged<S> {
             return Err(divergence(entry, at, actual.to_owned()).into());
         }
         if entry.at > at {
-            let goal = if entry.at.exits == at.exits {
-                Goal::Instructions(entry.at.instructions)
-            } else {
-                Goal::Exit
-            };
-            return Ok(Next::Run(goal));
+            let to = entry.at;
+            return self.run_to(to, at, machine.clock_kind()).map(Next::Run);
         }
         match &entry.event {
             Event::Interrupt { .. } => Ok(Next::Interrupt),

@@ -23,6 +23,21 @@ use crate::{
     engine::{ClockKind, Goal},
 };
 
+/// A guest that computes on a clock of instructions is stopped after so many, to be given what has arrived: some 0.1 ms at 200 million a
+/// second, less than a network's delay and far less than a timer's period, and long enough that stopping costs nothing that could be measured.
+const SLICE_INSTRUCTIONS: u64 = 20_000;
+
+/// The longest slice, where their length varies.
+const MAX_SLICE_INSTRUCTIONS: u64 = 2 * SLICE_INSTRUCTIONS;
+
+/// Exits and slices from one digest to the next. Whatever the guest does, so many slices later at the latest (5 million instructions; some
+/// 30 ms) the log says how far it is: a backup is never further behind than that without knowing it, and pacing
+/// (`session/pipe.rs`) has its say.
+const DIGEST_TURNS: u32 = 256;
+
+/// On a clock of instructions the log has an entry at least once in so many.
+const MAX_SILENT_INSTRUCTIONS: u64 = DIGEST_TURNS as u64 * MAX_SLICE_INSTRUCTIONS;
+
 /// What the machine does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {

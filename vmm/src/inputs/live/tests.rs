@@ -1,6 +1,6 @@
 use std::sync::Mutex;
 
-use super::*;
+use super::{super::MAX_SLICE_INSTRUCTIONS, *};
 
 /// A machine as live inputs see it.
 #[derive(Clone, Copy)]
@@ -181,7 +181,7 @@ fn another_seed_is_another_timing_and_the_same_seed_the_same() {
             if let Next::Run(Goal::Instructions(end)) =
                 live.next(at(0, here), &COMPUTING).expect("open")
             {
-                assert!(end > here && end - here <= 2 * SLICE_INSTRUCTIONS);
+                assert!(end > here && end - here <= MAX_SLICE_INSTRUCTIONS);
                 here = end;
                 ends.push(end);
             }

@@ -289,6 +289,22 @@ fn an_interrupt_one_instruction_off_is_found() {
 }
 
 #[test]
+fn a_machine_that_computes_on_for_ever_is_found() {
+    // The toy that was recorded exits, the one that replays it does not.
+    let (_, entries) = record(true, None);
+    let mut entries = entries;
+    entries.retain(|entry| matches!(entry.event, Event::Time { .. }));
+    let result = replay(false, entries);
+    let Err(ReplicaError::Inputs(InputError::Diverged(divergence))) = result else {
+        panic!("{result:?}");
+    };
+    assert!(
+        divergence.actual.contains("without an exit"),
+        "{divergence}"
+    );
+}
+
+#[test]
 fn digests_on_the_way_are_compared() {
     let (_, mut entries) = record(true, Some(1));
     let digests: Vec<&mut Entry> = entries
