@@ -6,7 +6,6 @@ use crate::{
     cpu::{Core, Halt, Step},
     decode::op::{Op, Selected},
     flags,
-    integer::Integer,
     isa::{
         integer::{pop, push},
         operand::Width,
