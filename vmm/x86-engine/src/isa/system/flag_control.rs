@@ -104,3 +104,7 @@ pub(super) fn select(instruction: &Instruction) -> Option<Selected> {
         _ => return None,
     }
 }
+
+#[cfg(test)]
+#[path = "flag_control_tests.rs"]
+mod tests;

@@ -1,10 +1,8 @@
 use crate::{
-    Goal, Stop,
     cpu::{EFER_SCE, Segment},
     flags::{AC, CF, DF, IF, IOPL, RF, TF},
     isa::system::test_support::*,
     run::Cpu,
-    state::State,
     test_support::{CODE, STACK},
 };
 
@@ -21,11 +19,6 @@ fn prepared(code: &[u8]) -> Cpu {
         state.msrs.sysenter_esp = 0x33_0000;
     });
     cpu
-}
-
-fn step(cpu: &mut Cpu) -> State {
-    assert_eq!(cpu.run(Goal::Instructions(1)), Stop::Reached);
-    cpu.save()
 }
 
 fn segment(selector: u16, access: u16) -> Segment {
