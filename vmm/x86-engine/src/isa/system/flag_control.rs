@@ -101,7 +101,7 @@ pub(super) fn select(instruction: &Instruction) -> Option<Selected> {
         Code::Popfq => Selected::last(popf::<u64>),
         Code::Clac => Selected::anywhere(set_alignment_check::<false>),
         Code::Stac => Selected::anywhere(set_alignment_check::<true>),
-        _ => return None,
+        _ => None,
     }
 }
 

@@ -54,7 +54,7 @@ fn sysret_goes_back_to_64_bit_and_to_compatibility_mode() {
         let mut cpu = prepared(code);
         change(&mut cpu, |state| {
             state.general[1] = ENTRY;
-            state.general[11] = u64::MAX & !TF;
+            state.general[11] = !TF;
         });
         let state = step(&mut cpu);
         assert_eq!(state.rip, ENTRY);
