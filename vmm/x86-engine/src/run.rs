@@ -377,6 +377,10 @@ impl Cpu {
         while core.deliver_exception(exception).is_err() {
             // A device where a descriptor table should be: nothing sensible follows.
             let second = core.pending.take();
+            if let Some(address) = second.and_then(|second| second.fault_address) {
+                // Even if it becomes a double fault.
+                core.cr2 = address;
+            }
             match second.and_then(|second| combine(exception, second)) {
                 Some(combined) => exception = combined,
                 None => {

@@ -302,10 +302,14 @@ impl Core {
         self.select_bank();
     }
 
-    /// Chooses the translations for CPL, CR4.SMAP and EFLAGS.AC.
+    /// Chooses the translations for CPL, CR4.SMAP, CR0.AM and EFLAGS.AC.
     pub(crate) fn select_bank(&mut self) {
         let bank = if self.cpl == 3 {
-            tlb::USER
+            if self.cr0 & CR0_AM != 0 && self.flags.system(flags::AC) != 0 {
+                tlb::USER_ALIGNED
+            } else {
+                tlb::USER
+            }
         } else if self.cr4 & CR4_SMAP != 0 && self.flags.system(flags::AC) == 0 {
             tlb::SUPERVISOR
         } else {

@@ -36,6 +36,8 @@ unsafe impl Send for Ram {}
 pub(crate) unsafe trait Plain: Copy {
     /// Width in bytes.
     const BYTES: u64 = size_of::<Self>() as u64;
+    /// What its address must be a multiple of where alignment is checked: its width, or 1 for bytes without a type.
+    const ALIGNMENT: u64 = Self::BYTES;
 }
 
 // SAFETY: integers and arrays of bytes have no invalid values and no padding. Hosts are little endian (checked in lib.rs).
@@ -49,7 +51,9 @@ unsafe impl Plain for u64 {}
 // SAFETY: as above.
 unsafe impl Plain for u128 {}
 // SAFETY: as above.
-unsafe impl<const N: usize> Plain for [u8; N] {}
+unsafe impl<const N: usize> Plain for [u8; N] {
+    const ALIGNMENT: u64 = 1;
+}
 
 impl Ram {
     /// Memory of `bytes` bytes at `host`.

@@ -31,6 +31,7 @@ impl Core {
         linear: u64,
         segment: SegmentName,
     ) -> Result<T, Halt> {
+        self.check_alignment(linear, T::ALIGNMENT, segment)?;
         let mut buffer = [0; WIDEST];
         for piece in self.pieces(linear, T::BYTES, segment, Access::Read)? {
             self.load_piece(piece, &mut buffer)?;
@@ -47,6 +48,7 @@ impl Core {
         linear: u64,
         segment: SegmentName,
     ) -> Result<T, Halt> {
+        self.check_alignment(linear, T::ALIGNMENT, segment)?;
         let mut buffer = [0; WIDEST];
         for piece in self.pieces(linear, T::BYTES, segment, Access::Write)? {
             self.load_piece(piece, &mut buffer)?;
@@ -63,6 +65,7 @@ impl Core {
         segment: SegmentName,
         value: T,
     ) -> Step {
+        self.check_alignment(linear, T::ALIGNMENT, segment)?;
         let buffer: [u8; WIDEST] = to_bytes(value);
         for piece in self.pieces(linear, T::BYTES, segment, Access::Write)? {
             self.store_piece(piece, &buffer)?;
@@ -125,6 +128,27 @@ impl Core {
         self.as_system(|core| core.store_linear(linear, SegmentName::Ds, value))
     }
 
+    /// #AC, for programs at CPL 3 that asked for it (SDM 3A 6.15, "Interrupt 17"). An address that is not canonical comes first.
+    fn check_alignment(&mut self, linear: u64, bytes: u64, segment: SegmentName) -> Step {
+        if !self.tlb.checks_alignment() || linear.is_multiple_of(bytes) {
+            return Ok(());
+        }
+        self.check_canonical(linear, segment)?;
+        Err(self.raise(Exception::ALIGNMENT_CHECK))
+    }
+
+    fn check_canonical(&mut self, linear: u64, segment: SegmentName) -> Step {
+        if is_canonical(linear) {
+            return Ok(());
+        }
+        let exception = if segment == SegmentName::Ss {
+            Exception::stack_fault(0)
+        } else {
+            Exception::general_protection(0)
+        };
+        Err(self.raise(exception))
+    }
+
     /// Cuts an access at a page boundary. Both pages are translated before anything is done.
     fn pieces(
         &mut self,
@@ -160,14 +184,7 @@ impl Core {
         segment: SegmentName,
         access: Access,
     ) -> Result<u64, Halt> {
-        if !is_canonical(linear) {
-            let exception = if segment == SegmentName::Ss {
-                Exception::stack_fault(0)
-            } else {
-                Exception::general_protection(0)
-            };
-            return Err(self.raise(exception));
-        }
+        self.check_canonical(linear, segment)?;
         if let Some(page) = self.tlb.physical(linear, access == Access::Write) {
             return Ok(page | linear % PAGE_BYTES);
         }
@@ -176,8 +193,8 @@ impl Core {
         if self.ram.has_page(page) {
             let plain = self.ram.marks(page) == 0;
             let host = self.ram.host_page(page);
-            // With a data breakpoint armed every access comes here.
-            let fast = !self.watching;
+            // With a data breakpoint armed, or alignment to be checked, every access comes here.
+            let fast = !self.watching && !self.tlb.checks_alignment();
             self.tlb.fill(
                 linear,
                 page,

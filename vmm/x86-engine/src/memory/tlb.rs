@@ -7,7 +7,8 @@
 //! An entry holds one tag for each kind of access, so that permission and presence are one comparison; a tag that cannot match
 //! stands for "ask the slow path". Writes hit only where the dirty bit is set and the page has no marks.
 //!
-//! Banks keep apart what differs by privilege: supervisor, user, and supervisor that may touch user pages (SMAP off or EFLAGS.AC set).
+//! Banks keep apart what differs by privilege: supervisor, user, and supervisor that may touch user pages (SMAP off or EFLAGS.AC set). A
+//! fourth is the user's while alignment is checked: its tags for loads and stores never match, so that every access takes the slow path.
 
 use super::ram::{HostPage, PAGE_BYTES};
 
@@ -19,6 +20,8 @@ pub(crate) const SUPERVISOR: usize = 0;
 pub(crate) const USER: usize = 1;
 /// Supervisor that may touch user pages.
 pub(crate) const SUPERVISOR_ALL: usize = 2;
+/// CPL 3 with alignment checks (CR0.AM and EFLAGS.AC).
+pub(crate) const USER_ALIGNED: usize = 3;
 /// A power of two, so that an index can be masked.
 const ENTRIES: usize = BANK_ENTRIES * 4;
 /// Up to this many used entries are emptied one by one.
@@ -74,6 +77,16 @@ impl Tlb {
     /// The bank in force.
     pub(crate) fn selected(&self) -> usize {
         self.bank / BANK_ENTRIES
+    }
+
+    /// Whether accesses are the user's.
+    pub(crate) fn is_user(&self) -> bool {
+        matches!(self.selected(), USER | USER_ALIGNED)
+    }
+
+    /// Whether accesses must be aligned.
+    pub(crate) fn checks_alignment(&self) -> bool {
+        self.selected() == USER_ALIGNED
     }
 
     #[inline(always)]

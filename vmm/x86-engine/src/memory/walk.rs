@@ -192,7 +192,7 @@ impl Core {
     /// Checks permissions (SDM 3A 4.6.1), then sets accessed and dirty bits and the marks.
     fn conclude(&mut self, walk: &Walk, linear: u64, access: Access) -> Result<Translation, Halt> {
         let bank = self.tlb.selected();
-        let as_user = bank == tlb::USER;
+        let as_user = self.tlb.is_user();
         let reachable = if as_user {
             walk.user
         } else {
@@ -265,7 +265,7 @@ impl Core {
         if access == Access::Write {
             code |= CODE_WRITE;
         }
-        if self.tlb.selected() == tlb::USER {
+        if self.tlb.is_user() {
             code |= CODE_USER;
         }
         let tells_fetches =

@@ -6,7 +6,6 @@ use crate::{
     cpu::{Core, Halt, Step},
     decode::op::{Op, Selected},
     flags,
-    integer::Integer,
     isa::{
         integer::{pop, push},
         operand::Width,
@@ -102,6 +101,10 @@ pub(super) fn select(instruction: &Instruction) -> Option<Selected> {
         Code::Popfq => Selected::last(popf::<u64>),
         Code::Clac => Selected::anywhere(set_alignment_check::<false>),
         Code::Stac => Selected::anywhere(set_alignment_check::<true>),
-        _ => return None,
+        _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "flag_control_tests.rs"]
+mod tests;

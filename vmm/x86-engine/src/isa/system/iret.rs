@@ -103,3 +103,7 @@ pub(super) fn select(instruction: &Instruction) -> Option<Selected> {
     };
     Selected::last(handler)
 }
+
+#[cfg(test)]
+#[path = "iret_tests.rs"]
+mod tests;

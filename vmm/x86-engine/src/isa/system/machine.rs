@@ -58,10 +58,8 @@ fn swapgs(core: &mut Core, _op: &Op) -> Step {
     }
     core.require_supervisor()?;
     let gs = SegmentName::Gs as usize;
-    let other = core.msrs.kernel_gs_base;
-    core.msrs.kernel_gs_base = core.segments[gs].base;
-    core.segments[gs].base = other;
-    core.long_bases[gs] = other;
+    std::mem::swap(&mut core.msrs.kernel_gs_base, &mut core.segments[gs].base);
+    core.long_bases[gs] = core.segments[gs].base;
     Ok(())
 }
 

@@ -14,6 +14,7 @@
 mod control;
 mod debug;
 mod descriptor;
+mod far;
 mod flag_control;
 pub(crate) mod interrupt;
 mod iret;
@@ -27,6 +28,7 @@ mod tables;
 #[cfg(test)]
 mod test_support;
 mod transfer;
+mod verify;
 
 use iced_x86::Instruction;
 
@@ -43,11 +45,13 @@ pub(crate) fn select(instruction: &Instruction, op: &mut Op, code: CodeSize) -> 
         .or_else(|| interrupt::select(instruction))
         .or_else(|| iret::select(instruction))
         .or_else(|| syscall::select(instruction))
+        .or_else(|| far::select(instruction, op))
         .or_else(|| control::select(instruction, op))
         .or_else(|| debug::select(instruction, op))
         .or_else(|| msr::select(instruction))
         .or_else(|| tables::select(instruction, op))
         .or_else(|| port::select(instruction, op))
+        .or_else(|| verify::select(instruction, op))
 }
 
 /// Picks a handler that is generic over width and target for an instruction that stores a selector or the like: 16 bits to memory, or

@@ -141,3 +141,7 @@ pub(super) fn select(instruction: &Instruction) -> Option<Selected> {
     };
     Selected::last(handler)
 }
+
+#[cfg(test)]
+#[path = "syscall_tests.rs"]
+mod tests;

@@ -205,12 +205,19 @@ pub(crate) fn enter_compatibility(cpu: &mut Cpu) {
     });
 }
 
+/// Executes one instruction.
+pub(crate) fn step(cpu: &mut Cpu) -> State {
+    let goal = Goal::Instructions(cpu.instructions() + 1);
+    assert_eq!(cpu.run(goal), Stop::Reached);
+    cpu.save()
+}
+
 /// Runs until a handler's HLT: returns the state there and which vector it was.
 ///
 /// # Panics
 /// If something else comes first.
 pub(crate) fn run_to_handler(cpu: &mut Cpu) -> (State, u8) {
-    let stop = cpu.run(Goal::Instructions(1000));
+    let stop = cpu.run(Goal::Instructions(cpu.instructions() + 1000));
     assert_eq!(stop, Stop::Exit(Exit::Halt), "at {:#x}", cpu.save().rip);
     let state = cpu.save();
     let vector = (state.rip - 1).wrapping_sub(HANDLERS) / 16;
