@@ -87,3 +87,45 @@ fn a_store_into_the_block_that_executes_it_takes_effect_at_once() {
     cpu.run(Goal::Instructions(2));
     assert_eq!(cpu.save().general[0], 7);
 }
+
+#[test]
+fn immediates_are_pushed_whole() {
+    let code = assemble(|a| {
+        a.push(6)?;
+        a.push(-2)?;
+        a.push(0x1234_5678)?;
+        a.pop(rax)?;
+        a.pop(rbx)?;
+        a.pop(rcx)
+    });
+    let mut cpu = long_mode_cpu(&code);
+    cpu.run(Goal::Instructions(6));
+    let state = cpu.save();
+    assert_eq!(state.general[0], 0x1234_5678);
+    assert_eq!(state.general[3], -2_i64 as u64);
+    assert_eq!(state.general[1], 6);
+}
+
+#[test]
+fn every_byte_register_is_itself() {
+    let code = assemble(|a| {
+        a.mov(spl, 1)?;
+        a.mov(bpl, 2)?;
+        a.mov(sil, 3)?;
+        a.mov(dil, 4)?;
+        a.mov(r8b, 5)?;
+        a.mov(r15b, 6)?;
+        a.mov(ah, 7)?;
+        a.mov(bh, 8)?;
+        a.mov(cl, 9)
+    });
+    let mut cpu = long_mode_cpu(&code);
+    cpu.run(Goal::Instructions(9));
+    let state = cpu.save();
+    let mut expected = [0; 16];
+    expected[4] = STACK | 1;
+    (expected[5], expected[6], expected[7]) = (2, 3, 4);
+    (expected[8], expected[15]) = (5, 6);
+    (expected[0], expected[3], expected[1]) = (0x700, 0x800, 9);
+    assert_eq!(state.general, expected);
+}

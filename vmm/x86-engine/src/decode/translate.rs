@@ -176,15 +176,9 @@ fn addressing(name: Name) -> Register {
     }
 }
 
-/// The register with the operand's number.
+/// The register with the operand's number. Those of byte registers count AH to BH too, hence the full register's.
 fn numbered(name: Name) -> Register {
-    let number = name.number();
-    let number = if is_high_byte(name) {
-        number - 4
-    } else {
-        number
-    };
-    Register::numbered(number & 15)
+    Register::numbered(name.full_register().number() & 15)
 }
 
 fn is_high_byte(name: Name) -> bool {
