@@ -86,10 +86,13 @@ impl Cpu {
         self.retired
     }
 
-    /// Whether an external interrupt can be injected here.
+    /// Whether an external interrupt can be injected here (at an exit that wants no reply: once it is answered).
     #[must_use]
     pub fn accepts_interrupts(&self) -> bool {
-        self.unanswered.is_none() && self.next_exit.is_none() && self.core.accepts_interrupts()
+        let at_boundary = self
+            .unanswered
+            .is_none_or(|(_, completion)| completion == Completion::Retired);
+        at_boundary && self.next_exit.is_none() && self.core.accepts_interrupts()
     }
 
     /// Delivers an external interrupt.
