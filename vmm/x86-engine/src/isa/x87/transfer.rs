@@ -245,14 +245,12 @@ fn copy_to_register(core: &mut Core, op: &Op) -> bool {
     x87.write(other(op), &effect)
 }
 
-/// FSTPNCE, "no check for empty", which Intel does not document: an empty register is copied as one.
+/// FSTPNCE, "no check for empty", which Intel does not document: an empty register is popped without being copied.
 fn store_register_unchecked_and_pop(core: &mut Core, op: &Op) -> Step {
     core.begin_x87()?;
     let (x87, other) = (&mut core.x87, other(op));
-    let was_in_use = x87.is_in_use(0);
-    x87.set_register(other, x87.register(0));
-    if !was_in_use {
-        x87.free(other);
+    if let Some(value) = x87.operand(0) {
+        x87.set_register(other, value);
     }
     x87.set_codes(C1, 0);
     x87.pop();
