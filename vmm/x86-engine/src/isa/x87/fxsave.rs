@@ -88,12 +88,18 @@ pub(super) fn unpack_x87<P: Pointers>(x87: &mut X87, region: &Region) {
     x87.set_control(u16::from_le_bytes(take(region, 0)));
     x87.set_status(u16::from_le_bytes(take(region, 2)));
     x87.last_opcode = u16::from_le_bytes(take(region, 6)) & 0x7FF;
-    x87.last_instruction = u64::from_le_bytes(take(region, 8)) & P::MASK;
-    x87.last_data = u64::from_le_bytes(take(region, 16)) & P::MASK;
+    x87.last_instruction = pointer::<P>(take(region, 8));
+    x87.last_data = pointer::<P>(take(region, 16));
     for index in 0..8 {
         x87.set_register(index, Float80::from_bytes(take(region, place(index))));
     }
     x87.in_use = region[4];
+}
+
+/// Of 64 bits processors keep as many as the widest linear addresses have, 57, and extend the sign.
+fn pointer<P: Pointers>(bytes: [u8; 8]) -> u64 {
+    let pointer = u64::from_le_bytes(bytes) & P::MASK;
+    ((pointer << 7) as i64 >> 7) as u64
 }
 
 impl Core {
