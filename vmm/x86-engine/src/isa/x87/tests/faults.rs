@@ -1,7 +1,7 @@
 //! What the instructions raise, and that they have changed nothing then.
 
 use crate::{
-    cpu::{CR0_EM, CR0_MP, CR0_TS, CR4_OSXSAVE, CodeSize, Halt, Register, Step},
+    cpu::{CR0_EM, CR0_MP, CR0_TS, CR4_OSXSAVE, Halt, Register, Step},
     decode::translate::{Decoded, decode},
     exception::Exception,
     exit::{Exit, Goal, Reply, Stop},
@@ -52,7 +52,7 @@ fn with_pending_error(cpu: &mut Cpu) {
 }
 
 fn execute(cpu: &mut Cpu, code: &[u8]) -> Step {
-    let Decoded::Op(op, _) = decode(code, 0, 0, CodeSize::Bits64) else {
+    let Decoded::Op(op, _) = decode(code, 0, 0, cpu.core.code_size) else {
         panic!("{code:x?} is a whole instruction");
     };
     (op.run)(&mut cpu.core, &op)
@@ -240,4 +240,30 @@ fn an_area_can_be_saved_to_a_device_and_restored_from_it() {
     assert_eq!(restoring.core.x87, saving.core.x87);
     assert_eq!(restoring.core.xmm, saving.core.xmm);
     assert_eq!(restoring.retired(), 1);
+}
+
+/// Outside of 64-bit mode XMM8 to XMM15 are neither stored nor loaded.
+#[test]
+fn half_of_the_registers_are_saved_in_32_bit_code() {
+    let mut cpu = Cpu::new(crate::Ram::leaked(1 << 22));
+    cpu.core.cr4 |= CR4_OSXSAVE;
+    cpu.core.xcr0 = 3;
+    cpu.core.put(Register::Rdi, DATA);
+    cpu.core.put(Register::Rax, 3_u64);
+    for (save, restore) in [(FXSAVE, FXRSTOR), (XSAVE, XRSTOR)] {
+        cpu.core.xmm = [0x77; 16];
+        cpu.ram_mut().write(DATA, &[0xEE; 512]);
+        cpu.ram_mut().write(DATA + 512, &[0; 64]);
+        execute(&mut cpu, save).expect("it can be saved");
+        let mut region = [0; 512];
+        cpu.ram().read(DATA, &mut region);
+        assert_eq!(region[160 + 7 * 16], 0x77);
+        assert!(region[160 + 8 * 16..].iter().all(|byte| *byte == 0xEE));
+        cpu.core.xmm = [0x55; 16];
+        execute(&mut cpu, restore).expect("it can be restored");
+        assert_eq!(
+            cpu.core.xmm,
+            std::array::from_fn(|index| if index < 8 { 0x77 } else { 0x55 })
+        );
+    }
 }
