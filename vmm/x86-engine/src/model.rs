@@ -53,6 +53,7 @@ pub(crate) const OSXSAVE: u32 = 1 << 27;
 /// Leaf 7 EBX.
 const STRUCTURED_EBX: u32 = bits(&[
     7,  // SMEP
+    13, // the x87's FCS and FDS are always 0
     20, // SMAP
 ]);
 

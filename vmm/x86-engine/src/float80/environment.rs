@@ -228,7 +228,7 @@ impl<T> Outcome<T> {
     }
 
     /// The same outcome with another value made of its value.
-    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Outcome<U> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Outcome<U> {
         Outcome {
             value: self.value.map(change),
             exceptions: self.exceptions,

@@ -13,10 +13,10 @@
 //! | instructions | function |
 //! |---|---|
 //! | FADD, FSUB, FMUL, FDIV and their reversed, integer and popping forms | [`add`], [`subtract`], [`multiply`], [`divide`] |
-//! | FSQRT, FRNDINT, FSCALE, FXTRACT | [`square_root`], [`round_to_integer`], [`scale`], [`extract`] |
+//! | FSQRT, FRNDINT, FSCALE, FXTRACT | [`square_root`], [`round_to_integer`], [`scale`], [`extract()`] |
 //! | FABS, FCHS, FXAM | [`Float80::absolute`], [`Float80::negated`], [`Class::condition_codes`] |
 //! | FPREM, FPREM1 | [`remainder_truncating`], [`remainder_nearest`] |
-//! | FCOM, FTST, FCOMI; FUCOM, FUCOMI | [`compare`] with [`QuietNans::Invalid`]; with [`QuietNans::Quiet`] |
+//! | FCOM, FTST, FCOMI; FUCOM, FUCOMI | [`compare()`] with [`QuietNans::Invalid`]; with [`QuietNans::Quiet`] |
 //! | FADD m32, FCOM m64 and their like | [`widen_f32`], [`widen_f64`] for the operand, then [`Outcome::after_denormal`], [`Comparison::after_denormal`] |
 //! | FLD m32, m64; FST m32, m64 | [`from_f32`], [`from_f64`]; [`to_f32`], [`to_f64`] |
 //! | FILD; FIST; FISTTP | [`from_i64`]; [`to_i16`], [`to_i32`], [`to_i64`]; the same with [`Environment::truncating`] |
@@ -52,7 +52,7 @@ pub(crate) use convert::{
     widen_f64,
 };
 pub(crate) use decimal::{from_decimal, to_decimal};
-pub(crate) use environment::{Environment, Exceptions, Outcome, Precision, Rounding};
+pub(crate) use environment::{Environment, Exceptions, Outcome, Rounding};
 pub(crate) use extract::{Extracted, extract, round_to_integer, scale};
 pub(crate) use remainder::{Remainder, remainder_nearest, remainder_truncating};
 pub(crate) use transcendental::{

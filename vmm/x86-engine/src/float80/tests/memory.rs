@@ -21,7 +21,6 @@ fn compare_all(
         let environment = Environment::from_control_word(control);
         let case = Case {
             a,
-            b,
             memory,
             environment,
             observed,
@@ -35,7 +34,6 @@ fn compare_all(
 #[derive(Debug)]
 struct Case {
     a: Float80,
-    b: Float80,
     memory: [u8; 16],
     environment: Environment,
     observed: Observed,
@@ -192,7 +190,6 @@ fn at_the_limits(
         let environment = Environment::from_control_word(control);
         let case = Case {
             a,
-            b: a,
             memory,
             environment,
             observed,

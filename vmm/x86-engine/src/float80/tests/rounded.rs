@@ -1,6 +1,7 @@
 //! Results of the transcendental functions to the last bit, which no processor promises: computed
 //! with 12,000 bits by mpmath 1.3 and rounded once, the trigonometric ones with the π of 66 bits.
 
+use crate::float80::environment::Precision;
 use crate::float80::*;
 
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ use iced_x86::Code;
 use crate::{
     cpu::{Core, Halt, Step},
     decode::op::{Handler, Op},
-    float80::{self, Outcome, QuietNans, Relation},
+    float80::{self, Comparison, Outcome, QuietNans, Relation},
 };
 
 use super::{
@@ -93,12 +93,7 @@ fn relation<K: Kind, S: Source, const POPS: usize>(
             if source.denormal {
                 comparison = comparison.after_denormal(environment);
             }
-            let outcome = Outcome {
-                value: (!comparison.stopped).then_some(()),
-                exceptions: comparison.exceptions,
-                rounded_up: false,
-            };
-            (comparison.relation, Effect::from(outcome))
+            (comparison.relation, effect_of(&comparison))
         }
         _ => (Relation::Unordered, x87.underflow(())),
     };
@@ -112,4 +107,14 @@ fn relation<K: Kind, S: Source, const POPS: usize>(
         core.note_x87(op);
     }
     Ok(relation)
+}
+
+/// No value if an unmasked exception keeps the stack as it is. Condition codes and flags are written in any case.
+fn effect_of(comparison: &Comparison) -> Effect<()> {
+    let outcome = Outcome {
+        value: (!comparison.stopped).then_some(()),
+        exceptions: comparison.exceptions,
+        rounded_up: false,
+    };
+    outcome.into()
 }

@@ -5,7 +5,7 @@ use iced_x86::Code;
 use crate::{
     cpu::{Core, Step, X87},
     decode::op::{Handler, Op},
-    float80::{self, Environment, Float80, Outcome, Remainder},
+    float80::{self, Environment, Extracted, Float80, Outcome, Remainder, SineAndCosine, Tangent},
 };
 
 use super::stack::{C1, C2, CODES, Effect};
@@ -127,20 +127,22 @@ type Pair = (Float80, Float80);
 
 fn tangent_and_one(a: Float80, environment: Environment) -> Option<Outcome<Pair>> {
     let outcome = float80::tangent(a, environment)?;
-    Some(Outcome {
-        value: outcome.value.map(|value| (value.tangent, value.pushed)),
-        exceptions: outcome.exceptions,
-        rounded_up: outcome.rounded_up,
-    })
+    Some(outcome.map(|Tangent { tangent, pushed }| (tangent, pushed)))
 }
 
 fn sine_and_cosine(a: Float80, environment: Environment) -> Option<Outcome<Pair>> {
     let outcome = float80::sine_and_cosine(a, environment)?;
-    Some(Outcome {
-        value: outcome.value.map(|value| (value.sine, value.cosine)),
-        exceptions: outcome.exceptions,
-        rounded_up: outcome.rounded_up,
-    })
+    Some(outcome.map(|SineAndCosine { sine, cosine }| (sine, cosine)))
+}
+
+fn exponent_and_significand(a: Float80, environment: Environment) -> Outcome<Pair> {
+    let outcome = float80::extract(a, environment);
+    outcome.map(
+        |Extracted {
+             exponent,
+             significand,
+         }| (exponent, significand),
+    )
 }
 
 /// FPTAN, FSINCOS.
@@ -165,17 +167,7 @@ fn angle_pushing(
 fn extract(core: &mut Core, op: &Op) -> Step {
     core.begin_x87()?;
     let x87 = &mut core.x87;
-    let compute = |a, environment| {
-        let outcome = float80::extract(a, environment);
-        Some(Outcome {
-            value: outcome
-                .value
-                .map(|parts| (parts.exponent, parts.significand)),
-            exceptions: outcome.exceptions,
-            rounded_up: outcome.rounded_up,
-        })
-    };
-    if let Some(effect) = effect_of_pair(x87, compute) {
+    if let Some(effect) = effect_of_pair(x87, |a, e| Some(exponent_and_significand(a, e))) {
         write_pair(x87, effect);
     }
     core.note_x87(op);

@@ -8,7 +8,7 @@
 use iced_x86::Code;
 
 use crate::{
-    cpu::{Core, Step, X87},
+    cpu::{CR0_EM, Core, Halt, Step, X87},
     decode::op::{Handler, Op},
     float80::Float80,
     memory::Access,
@@ -18,7 +18,7 @@ use crate::{
 pub(super) const REGION: usize = 512;
 /// Where XMM0 is.
 pub(super) const XMM: usize = 160;
-/// Which bits of MXCSR exist: no DAZ-less processor, no misaligned mode.
+/// Which bits of MXCSR exist: DAZ does, AMD's misaligned mode does not.
 const MXCSR_MASK: u32 = 0xFFFF;
 const ALIGNMENT: u64 = 16;
 
@@ -72,7 +72,7 @@ pub(super) fn pack_x87<P: Pointers>(x87: &X87, region: &mut Region) {
     put(region, 0, &x87.control.to_le_bytes());
     put(region, 2, &x87.status.to_le_bytes());
     put(region, 4, &[x87.in_use]);
-    // AMD's processors store the pointers of a pending exception only (AMD APM 2, 11.4.4).
+    // AMD's processors store the pointers of a pending exception only (AMD APM, FXSAVE).
     if x87.is_error_pending() {
         put(region, 6, &x87.last_opcode.to_le_bytes());
         put(region, 8, &(x87.last_instruction & P::MASK).to_le_bytes());
@@ -88,15 +88,29 @@ pub(super) fn unpack_x87<P: Pointers>(x87: &mut X87, region: &Region) {
     x87.set_control(u16::from_le_bytes(take(region, 0)));
     x87.set_status(u16::from_le_bytes(take(region, 2)));
     x87.last_opcode = u16::from_le_bytes(take(region, 6)) & 0x7FF;
-    x87.last_instruction = u64::from_le_bytes(take(region, 8)) & P::MASK;
-    x87.last_data = u64::from_le_bytes(take(region, 16)) & P::MASK;
+    x87.last_instruction = pointer::<P>(take(region, 8));
+    x87.last_data = pointer::<P>(take(region, 16));
     for index in 0..8 {
         x87.set_register(index, Float80::from_bytes(take(region, place(index))));
     }
     x87.in_use = region[4];
 }
 
+/// Of 64 bits processors keep as many as the widest linear addresses have, 57, and extend the sign.
+fn pointer<P: Pointers>(bytes: [u8; 8]) -> u64 {
+    let pointer = u64::from_le_bytes(bytes) & P::MASK;
+    ((pointer << 7) as i64 >> 7) as u64
+}
+
 impl Core {
+    /// #UD, not #NM, if CR0.EM is set, as for SSE.
+    fn begin_fxsave(&mut self) -> Step {
+        if self.cr0 & CR0_EM != 0 {
+            return Err(self.invalid_opcode());
+        }
+        self.require_x87()
+    }
+
     /// Outside of 64-bit mode there are eight XMM registers.
     pub(super) fn xmm_count(&self) -> usize {
         if self.is_64_bit() { 16 } else { 8 }
@@ -120,7 +134,7 @@ impl Core {
     }
 
     /// The region's MXCSR; #GP if a reserved bit is set.
-    pub(super) fn mxcsr_of(&mut self, region: &Region) -> Result<u32, crate::cpu::Halt> {
+    pub(super) fn mxcsr_of(&mut self, region: &Region) -> Result<u32, Halt> {
         let mxcsr = u32::from_le_bytes(take(region, 24));
         if mxcsr & !MXCSR_MASK != 0 {
             return Err(self.general_protection());
@@ -131,7 +145,7 @@ impl Core {
 
 /// FXSAVE. It does not wait, and it saves the SSE registers whatever CR4.OSFXSR says.
 fn save<P: Pointers>(core: &mut Core, op: &Op) -> Step {
-    core.require_x87()?;
+    core.begin_fxsave()?;
     let area = core.area(op, REGION as u64, ALIGNMENT, Access::Write)?;
     let mut region = [0; REGION];
     pack_x87::<P>(&core.x87, &mut region);
@@ -142,7 +156,7 @@ fn save<P: Pointers>(core: &mut Core, op: &Op) -> Step {
 
 /// FXRSTOR. An exception that it makes pending waits for the next instruction that waits.
 fn restore<P: Pointers>(core: &mut Core, op: &Op) -> Step {
-    core.require_x87()?;
+    core.begin_fxsave()?;
     let area = core.area(op, REGION as u64, ALIGNMENT, Access::Read)?;
     let mut region = [0; REGION];
     core.load_area(area, 0, &mut region)?;

@@ -6,7 +6,7 @@ use crate::{
     cpu::{Core, Step},
     decode::op::{Handler, Op},
     float80::{self, Constant, Environment, Float80, Outcome},
-    memory::ram::Plain,
+    memory::{Access, ram::Plain},
 };
 
 use super::{
@@ -108,23 +108,15 @@ fn integer(value: impl Into<i64>) -> Float80 {
 }
 
 fn to_u16(a: Float80, environment: Environment) -> Outcome<u16> {
-    unsigned(float80::to_i16(a, environment), |value| value as u16)
+    float80::to_i16(a, environment).map(|value| value as u16)
 }
 
 fn to_u32(a: Float80, environment: Environment) -> Outcome<u32> {
-    unsigned(float80::to_i32(a, environment), |value| value as u32)
+    float80::to_i32(a, environment).map(|value| value as u32)
 }
 
 fn to_u64(a: Float80, environment: Environment) -> Outcome<u64> {
-    unsigned(float80::to_i64(a, environment), |value| value as u64)
-}
-
-fn unsigned<T, U>(outcome: Outcome<T>, change: impl FnOnce(T) -> U) -> Outcome<U> {
-    Outcome {
-        value: outcome.value.map(change),
-        exceptions: outcome.exceptions,
-        rounded_up: outcome.rounded_up,
-    }
+    float80::to_i64(a, environment).map(|value| value as u64)
 }
 
 fn load_register(core: &mut Core, op: &Op) -> Step {
@@ -207,10 +199,12 @@ fn store_extended_and_pop(core: &mut Core, op: &Op) -> Step {
 }
 
 fn store_effect<const POPS: usize, T: Plain>(core: &mut Core, op: &Op, effect: &Effect<T>) -> Step {
-    // Without a value the operand must be writable all the same.
     match effect.value {
         Some(value) => core.store(op, value)?,
-        None => drop(core.load_to_modify::<T>(op)?),
+        // The operand must be writable all the same.
+        None => {
+            core.area(op, T::BYTES, 1, Access::Write)?;
+        }
     }
     core.x87.report(effect);
     if effect.value.is_some() {
@@ -245,14 +239,12 @@ fn copy_to_register(core: &mut Core, op: &Op) -> bool {
     x87.write(other(op), &effect)
 }
 
-/// FSTPNCE, "no check for empty", which Intel does not document: an empty register is copied as one.
+/// FSTPNCE, "no check for empty", which Intel does not document: an empty register is popped without being copied.
 fn store_register_unchecked_and_pop(core: &mut Core, op: &Op) -> Step {
     core.begin_x87()?;
     let (x87, other) = (&mut core.x87, other(op));
-    let was_in_use = x87.is_in_use(0);
-    x87.set_register(other, x87.register(0));
-    if !was_in_use {
-        x87.free(other);
+    if let Some(value) = x87.operand(0) {
+        x87.set_register(other, value);
     }
     x87.set_codes(C1, 0);
     x87.pop();

@@ -198,3 +198,34 @@ fn pending_exceptions_occur_in_the_comparison() {
         .count();
     assert!(pending > 10, "{pending} of 100");
 }
+
+/// Stack underflow, unmasked, so that the pointers are saved: FIP is that of the first prefix, FDP is without the segment's base, FOP is past
+/// the prefixes.
+#[test]
+fn pointers_and_prefixes_go_together() {
+    const FADD: [u8; 2] = [0xD8, 0x07];
+    let mut software = Software::new();
+    let mut generator = Generator::new(2);
+    let mut image = generator.image(false);
+    image[..5].copy_from_slice(&[0x40, 0x03, 0, 0, 0]);
+    for prefixes in [
+        &[][..],
+        &[0x2E],
+        &[0x40],
+        &[0x67],
+        &[0x3E, 0x67, 0x48],
+        &[0x66],
+    ] {
+        let before = Situation::new(&mut generator, &image);
+        let code = wrapped(&[prefixes, &FADD].concat());
+        let expected = on_hardware(&code, &before);
+        let found = software.run(&code, &before, 3).expect("three instructions");
+        let pointers = 6..24;
+        assert_ne!(expected.image()[pointers.clone()], [0; 18]);
+        assert_eq!(
+            found.image()[pointers.clone()],
+            expected.image()[pointers],
+            "{prefixes:x?}"
+        );
+    }
+}
