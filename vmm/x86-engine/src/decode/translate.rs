@@ -176,15 +176,15 @@ fn addressing(name: Name) -> Register {
     }
 }
 
-/// The register with the operand's number.
+/// The register with the operand's number. iced-x86 numbers AH to BH 4 to 7 and SPL to R15B from 8 on; here they are parts of their whole
+/// registers.
 fn numbered(name: Name) -> Register {
-    let number = name.number();
-    let number = if is_high_byte(name) {
-        number - 4
+    let whole = if name.is_gpr() {
+        name.full_register()
     } else {
-        number
+        name
     };
-    Register::numbered(number & 15)
+    Register::numbered(whole.number() & 15)
 }
 
 fn is_high_byte(name: Name) -> bool {
@@ -200,5 +200,27 @@ pub(crate) fn segment(name: Name) -> SegmentName {
         Name::FS => SegmentName::Fs,
         Name::GS => SegmentName::Gs,
         _ => SegmentName::Ds,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_parts_of_their_registers() {
+        for (name, register) in [
+            (Name::AL, Register::Rax),
+            (Name::AH, Register::Rax),
+            (Name::BH, Register::Rbx),
+            (Name::SPL, Register::Rsp),
+            (Name::SIL, Register::Rsi),
+            (Name::R8L, Register::R8),
+            (Name::R15L, Register::R15),
+            (Name::R15, Register::R15),
+            (Name::XMM9, Register::R9),
+        ] {
+            assert_eq!(numbered(name), register, "{name:?}");
+        }
     }
 }
