@@ -196,3 +196,25 @@ pub(crate) fn segment(name: Name) -> SegmentName {
         _ => SegmentName::Ds,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_parts_of_their_registers() {
+        for (name, register) in [
+            (Name::AL, Register::Rax),
+            (Name::AH, Register::Rax),
+            (Name::BH, Register::Rbx),
+            (Name::SPL, Register::Rsp),
+            (Name::SIL, Register::Rsi),
+            (Name::R8L, Register::R8),
+            (Name::R15L, Register::R15),
+            (Name::R15, Register::R15),
+            (Name::XMM9, Register::R9),
+        ] {
+            assert_eq!(numbered(name), register, "{name:?}");
+        }
+    }
+}

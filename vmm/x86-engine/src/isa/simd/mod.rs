@@ -8,15 +8,25 @@
 //! |---|---|
 //! | [`moves`] | between registers, memory and general registers |
 //! | [`packed`] | two vectors in, one out: integers, logic, shuffles without immediate |
-//! | [`mxcsr`] | floating-point control |
+//! | [`immediate`] | shuffles, blends, inserts, extracts |
+//! | [`mmx`] | the 64-bit registers |
+//! | [`mxcsr`] | floating-point control, and how floating point is executed under it |
+//! | [`float`], [`convert`], [`reciprocal`] | floating-point instructions |
+//! | [`text`] | PCMPxSTRx, CRC32 |
 //!
 //! VEX and EVEX forms, AES, PCLMULQDQ, SHA, SSE4a and 3DNow! are not announced by [`crate::model`] and raise #UD.
 
+mod convert;
+mod float;
+mod immediate;
+mod mmx;
 mod moves;
 pub(crate) mod mxcsr;
 mod packed;
+mod reciprocal;
 #[cfg(test)]
 mod tests;
+mod text;
 pub(crate) mod vector;
 
 use iced_x86::{EncodingKind, Instruction, OpKind};
@@ -40,6 +50,12 @@ fn handler(instruction: &Instruction) -> Option<Handler> {
         (0..instruction.op_count()).any(|index| instruction.op_kind(index) == OpKind::Memory);
     moves::find(instruction.code(), memory)
         .or_else(|| packed::find(instruction, memory))
+        .or_else(|| immediate::find(instruction, memory))
+        .or_else(|| float::find(instruction, memory))
+        .or_else(|| convert::find(instruction.code(), memory))
+        .or_else(|| reciprocal::find(instruction.code(), memory))
+        .or_else(|| mmx::find(instruction, memory))
+        .or_else(|| text::find(instruction.code(), memory))
         .or_else(|| mxcsr::find(instruction.code()))
 }
 

@@ -119,20 +119,49 @@ pub(super) trait Arithmetic {
     fn controlled(left: Self::Left, right: Self::Right, mxcsr: &mut u32) -> Self::Output;
 }
 
-/// The template that surrounds an instruction for [`Arithmetic::controlled`]; operands `mxcsr` and `host` are addresses.
-macro_rules! under_mxcsr {
-    ($($instruction:expr),+ ; $($operands:tt)*) => {
-        std::arch::asm!(
-            "ldmxcsr [{mxcsr}]",
-            $($instruction,)+
-            "stmxcsr [{mxcsr}]",
-            "ldmxcsr [{host}]",
-            host = in(reg) &$crate::isa::simd::mxcsr::HOST,
-            $($operands)*
-        )
+/// Makes an [`Arithmetic`] of assembly: its templates, its operands, and what its result is.
+macro_rules! arithmetic {
+    ($name:ident $(<$number:ident>)? ($left:ident: $l:ty, $right:ident: $r:ty) -> $output:ty {
+        $(let $($variable:ident)+ $(: $kind:ty)? $(= $value:expr)?;)*
+        asm [$($template:expr),+] ($($operands:tt)*)
+        $result:expr
+    }) => {
+        struct $name $(<const $number: u8>)?;
+
+        impl $(<const $number: u8>)? $crate::isa::simd::mxcsr::Arithmetic for $name $(<$number>)? {
+            type Left = $l;
+            type Right = $r;
+            type Output = $output;
+
+            #[inline(always)]
+            fn native($left: $l, $right: $r) -> $output {
+                $(let $($variable)+ $(: $kind)? $(= $value)?;)*
+                // SAFETY: computes in registers; see `require_host` for the instruction's being there, and this module's head for MXCSR.
+                unsafe { std::arch::asm!($($template,)+ $($operands)* options(nomem, nostack)) };
+                $result
+            }
+
+            fn controlled($left: $l, $right: $r, mxcsr: &mut u32) -> $output {
+                $(let $($variable)+ $(: $kind)? $(= $value)?;)*
+                // SAFETY: as in `native`; MXCSR is loaded from and stored to `mxcsr`, and its control bits are restored.
+                unsafe {
+                    std::arch::asm!(
+                        "ldmxcsr [{mxcsr}]",
+                        $($template,)+
+                        "stmxcsr [{mxcsr}]",
+                        "ldmxcsr [{host}]",
+                        $($operands)*
+                        mxcsr = in(reg) &raw mut *mxcsr,
+                        host = in(reg) &raw const $crate::isa::simd::mxcsr::HOST,
+                        options(nostack)
+                    );
+                }
+                $result
+            }
+        }
     };
 }
-pub(super) use under_mxcsr;
+pub(super) use arithmetic;
 
 /// What Rust expects in MXCSR, where assembly can find it.
 pub(super) static HOST: u32 = DEFAULT;
