@@ -162,3 +162,7 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Selected>
     };
     Selected::last(handler)
 }
+
+#[cfg(test)]
+#[path = "tables_tests.rs"]
+mod tests;
