@@ -72,3 +72,7 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Selected>
     };
     Selected::last(handler)
 }
+
+#[cfg(test)]
+#[path = "debug_tests.rs"]
+mod tests;

@@ -109,6 +109,11 @@ impl Descriptor {
         !self.is_system() && !self.is_code() && self.access() & Segment::READABLE_OR_WRITABLE != 0
     }
 
+    /// A 16-byte descriptor whose second half has a type, which must be 0 (SDM 3A 7.2.3 and 5.8.3.1).
+    pub(crate) fn is_malformed(&self) -> bool {
+        self.high >> 40 & 0x1F != 0
+    }
+
     pub(crate) fn present(&self) -> bool {
         self.access() & Segment::PRESENT != 0
     }

@@ -91,10 +91,8 @@ impl Core {
             CALL_GATE_16 if !self.long_mode() => 2,
             _ => return self.bad_selector(selector),
         };
-        // The type field of the upper half of a 64-bit gate must be 0.
-        let malformed = bytes == 8 && descriptor.high >> 40 & 0x1F != 0;
         let forbidden = descriptor.dpl() < self.cpl.max(rpl(selector));
-        if !descriptor.is_system() || malformed || forbidden {
+        if !descriptor.is_system() || descriptor.is_malformed() || forbidden {
             return self.bad_selector(selector);
         }
         if !descriptor.present() {

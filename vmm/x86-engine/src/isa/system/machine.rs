@@ -118,3 +118,7 @@ fn only_hints(mnemonic: Mnemonic) -> bool {
             | Mnemonic::Prefetchit1
     )
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -82,7 +82,7 @@ fn lldt<S: Source<u16>>(core: &mut Core, op: &Op) -> Step {
         return core.bad_selector(selector);
     }
     let descriptor = core.descriptor(selector, Exception::general_protection)?;
-    if !descriptor.is_system() || descriptor.kind() != LDT {
+    if !descriptor.is_system() || descriptor.kind() != LDT || descriptor.is_malformed() {
         return core.bad_selector(selector);
     }
     if !descriptor.present() {
@@ -108,7 +108,7 @@ fn ltr<S: Source<u16>>(core: &mut Core, op: &Op) -> Step {
         TSS_16 => !core.long_mode(),
         _ => false,
     };
-    if !descriptor.is_system() || !available {
+    if !descriptor.is_system() || !available || descriptor.is_malformed() {
         return core.bad_selector(selector);
     }
     if !descriptor.present() {
@@ -162,3 +162,7 @@ pub(super) fn select(instruction: &Instruction, op: &mut Op) -> Option<Selected>
     };
     Selected::last(handler)
 }
+
+#[cfg(test)]
+#[path = "tables_tests.rs"]
+mod tests;
