@@ -15,6 +15,8 @@
 
 mod element;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use iced_x86::{Code, Instruction};
 
