@@ -16,10 +16,18 @@ const PDPT: u64 = 0x2000;
 const DEVICE: u64 = 0x100_0000;
 const REGION_BYTES: usize = 4 * 4096;
 
+/// REPE or REP.
+const REPE: u8 = 0xF3;
+const REPNE: u8 = 0xF2;
+
 /// `rep` and an opcode of 1 to 8 bytes an element, with an address-size prefix if asked for.
 fn repeated(opcode: u8, width: usize, narrow: bool) -> Vec<u8> {
+    prefixed(REPE, opcode, width, narrow)
+}
+
+fn prefixed(prefix: u8, opcode: u8, width: usize, narrow: bool) -> Vec<u8> {
     let mut code = if narrow { vec![0x67] } else { vec![] };
-    code.push(0xF3);
+    code.push(prefix);
     match width {
         1 => code.push(opcode),
         2 => code.extend([0x66, opcode | 1]),
@@ -40,47 +48,65 @@ struct Case {
     content: Vec<u8>,
 }
 
-fn cases() -> impl Strategy<Value = Case> {
+/// What comparisons go on for long over: few different bytes, or hardly any equal ones.
+fn monotonous() -> impl Strategy<Value = Vec<u8>> {
+    let spots = prop::collection::vec((0..REGION_BYTES, any::<u8>()), 0..8);
+    (any::<bool>(), spots).prop_map(|(counting, spots)| {
+        let mut content: Vec<u8> = (0..REGION_BYTES)
+            .map(|index| if counting { index as u8 } else { 0 })
+            .collect();
+        for (index, byte) in spots {
+            content[index] = byte;
+        }
+        content
+    })
+}
+
+fn cases(
+    prefix: impl Strategy<Value = u8>,
+    opcode: impl Strategy<Value = u8>,
+    value: impl Strategy<Value = u64>,
+    content: impl Strategy<Value = Vec<u8>>,
+) -> impl Strategy<Value = Case> {
     let places = (
         0..REGION_BYTES as u64,
         -70..70_i64,
         any::<bool>(),
         any::<u64>(),
     );
-    (
-        prop_oneof![Just(0xA4_u8), Just(0xAA), Just(0xAC)],
+    let code = (
+        prefix,
+        opcode,
         prop_oneof![Just(1_usize), Just(2), Just(4), Just(8)],
         any::<bool>(),
-        places,
-        0..3000_u64,
-        any::<u64>(),
-        prop::bool::weighted(0.2),
-        prop::collection::vec(any::<u8>(), REGION_BYTES),
+    );
+    let down = prop::bool::weighted(0.2);
+    (code, places, 0..3000_u64, value, down, content).prop_map(
+        |((prefix, opcode, width, narrow), places, count, value, down, content)| {
+            let (from, distance, near, far) = places;
+            let to = if near {
+                from.wrapping_add_signed(distance)
+            } else {
+                far
+            };
+            let region = REGION_BYTES as u64;
+            Case {
+                code: prefixed(prefix, opcode, width, narrow),
+                from: DATA + region + from,
+                to: DATA + region + to % region,
+                count: count / width as u64,
+                value,
+                down,
+                content,
+            }
+        },
     )
-        .prop_map(
-            |(opcode, width, narrow, (from, distance, near, far), count, value, down, content)| {
-                let region = REGION_BYTES as u64;
-                let to = if near {
-                    from.wrapping_add_signed(distance) % region
-                } else {
-                    far % region
-                };
-                Case {
-                    code: repeated(opcode, width, narrow),
-                    from: DATA + region + from,
-                    to: DATA + region + to,
-                    count: count / width as u64,
-                    value,
-                    down,
-                    content,
-                }
-            },
-        )
 }
 
 fn prepared(case: &Case) -> Cpu {
     let mut code = case.code.clone();
-    code.extend([0x90; 8]);
+    // Two no-operations and a jump to itself.
+    code.extend([0x90, 0x90, 0xEB, 0xFE]);
     let mut cpu = long_mode_cpu(&code);
     // Below and above, so that no case leaves it.
     for copy in 0..3 {
@@ -102,26 +128,54 @@ fn memory(cpu: &Cpu) -> Vec<u8> {
     bytes
 }
 
+/// Runs to each stop at once and unit by unit, and compares; returns the state at the end, at least two instructions after the string.
+fn compare_with_single_units(case: &Case, stops: &[u64]) -> Cpu {
+    let total = case.count.max(1) + 2;
+    let mut stepped = prepared(case);
+    let mut stopped = prepared(case);
+    let mut stop = 0;
+    for distance in stops.iter().copied().chain([total]) {
+        stop = total.min(stop + distance);
+        for count in stepped.instructions() + 1..=stop {
+            assert_eq!(stepped.run(Goal::Instructions(count)), Stop::Reached);
+        }
+        assert_eq!(stopped.run(Goal::Instructions(stop)), Stop::Reached);
+        assert_eq!(stopped.save(), stepped.save());
+        assert!(memory(&stopped) == memory(&stepped));
+    }
+    stopped
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn however_far_it_runs_at_a_time_it_is_the_same(case in cases(), stops in prop::collection::vec(1..2000_u64, 1..6)) {
-        let total = case.count.max(1) + 2;
-        let mut stepped = prepared(&case);
-        let mut stopped = prepared(&case);
-        let mut stops = stops.into_iter().scan(0, |at, next| { *at += next; Some(*at) }).filter(|at| *at < total).collect::<Vec<_>>();
-        stops.push(total);
-        for stop in stops {
-            for count in stepped.instructions() + 1..=stop {
-                prop_assert_eq!(stepped.run(Goal::Instructions(count)), Stop::Reached);
-            }
-            prop_assert_eq!(stopped.run(Goal::Instructions(stop)), Stop::Reached);
-            prop_assert_eq!(stopped.save(), stepped.save());
-            prop_assert!(memory(&stopped) == memory(&stepped));
-        }
-        prop_assert_eq!(stopped.core.general[1], 0);
-        prop_assert_eq!(stopped.core.rip, CODE + case.code.len() as u64 + 2);
+    fn however_far_it_runs_at_a_time_it_is_the_same(
+        case in cases(
+            Just(REPE),
+            prop_oneof![Just(0xA4_u8), Just(0xAA), Just(0xAC)],
+            any::<u64>(),
+            prop::collection::vec(any::<u8>(), REGION_BYTES),
+        ),
+        stops in prop::collection::vec(1..2000_u64, 1..6),
+    ) {
+        let end = compare_with_single_units(&case, &stops);
+        prop_assert_eq!(end.core.general[1], 0);
+        prop_assert_eq!(end.core.rip, CODE + case.code.len() as u64 + 2);
+    }
+
+    #[test]
+    fn however_far_it_compares_at_a_time_it_is_the_same(
+        case in cases(
+            prop_oneof![Just(REPE), Just(REPNE)],
+            prop_oneof![Just(0xA6_u8), Just(0xAE)],
+            prop_oneof![Just(0), 0..256_u64, Just(u64::MAX)],
+            monotonous(),
+        ),
+        stops in prop::collection::vec(1..2000_u64, 1..6),
+    ) {
+        let end = compare_with_single_units(&case, &stops);
+        prop_assert!(end.core.rip >= CODE + case.code.len() as u64 + 2);
     }
 }
 
