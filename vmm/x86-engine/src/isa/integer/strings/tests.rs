@@ -3,11 +3,12 @@
 use proptest::prelude::*;
 
 use crate::{
-    cpu::Halt,
+    cpu::{Halt, SegmentName},
     decode::translate::{Decoded, decode},
     exception::Exception,
     exit::{Exit, Goal, Reply, Stop},
     run::Cpu,
+    state::State,
     test_support::{CODE, DATA, long_mode_cpu},
 };
 
@@ -372,4 +373,50 @@ fn a_copy_that_runs_into_a_device_counts_what_was_done_before() {
     assert_eq!(cpu.retired(), 101);
     assert_eq!(cpu.core.general[1], 0);
     assert_eq!(cpu.core.rip, CODE + 2);
+}
+
+/// A processor in 32-bit mode whose ES begins at [`DATA`] and ends after `limit` more bytes.
+fn segmented_cpu(limit: u32) -> Cpu {
+    let mut cpu = long_mode_cpu(&[]);
+    let mut state = State::default();
+    state.segments[SegmentName::Es as usize].base = DATA;
+    state.segments[SegmentName::Es as usize].limit = limit;
+    cpu.restore(&state).expect("this version's state");
+    cpu
+}
+
+#[test]
+fn a_run_ends_where_its_segment_does() {
+    let code = repeated(0xAA, 4, false);
+    // The last whole element begins at 996.
+    let mut cpu = segmented_cpu(1001);
+    cpu.core.general[0] = 0xFFFF_FFFF;
+    cpu.core.general[1] = 300;
+    assert_eq!(execute(&mut cpu, &code, 1000), (Err(Halt::Exception), 250));
+    assert_eq!(cpu.core.pending, Some(Exception::general_protection(0)));
+    assert_eq!((cpu.core.general[1], cpu.core.general[7]), (50, 1000));
+    let mut bytes = [0; 1008];
+    cpu.ram().read(DATA, &mut bytes);
+    assert!(bytes[..1000].iter().all(|byte| *byte == 0xFF));
+    assert_eq!(bytes[1000..], [0; 8]);
+}
+
+#[test]
+fn sixteen_bit_offsets_wrap() {
+    let code = repeated(0xAA, 1, true);
+    let mut cpu = segmented_cpu(u32::MAX);
+    let core = &mut cpu.core;
+    core.general[0] = 7;
+    // Only the low halves count, and only they change.
+    core.general[1] = 0x5555_0000 | 0x200;
+    core.general[7] = 0x1234_FF80;
+    assert_eq!(execute(&mut cpu, &code, 1000), (Ok(()), 0x200));
+    assert_eq!(cpu.core.general[1], 0x5555_0000);
+    assert_eq!(cpu.core.general[7], 0x1234_0180);
+    let mut bytes = vec![0; 0x1_0001];
+    cpu.ram().read(DATA, &mut bytes);
+    for (offset, byte) in bytes.into_iter().enumerate() {
+        let stored = offset < 0x180 || (0xFF80..0x1_0000).contains(&offset);
+        assert_eq!(byte, if stored { 7 } else { 0 }, "at {offset:#x}");
+    }
 }
