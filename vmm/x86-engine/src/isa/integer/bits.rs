@@ -12,6 +12,7 @@ use super::{
 use crate::{
     cpu::{Core, Step},
     decode::op::{Handler, Op, Selected},
+    flags::ZF,
     isa::operand::{Memory, R1, R2, Source, Target, Width},
 };
 
@@ -151,21 +152,20 @@ fn scan<T: Width, S: Source<T>, const FROM_TOP: bool>(core: &mut Core, op: &Op) 
         value.trailing_zeros()
     };
     R1::write(core, op, T::truncate(u64::from(index)))?;
-    // PF is the index's, and ZF is clear even if that is zero.
-    core.flags.set_arithmetic(if index.count_ones() % 2 == 0 {
-        crate::flags::PF
-    } else {
-        0
-    });
+    // PF is the index's; the bit above that makes ZF clear even if it is zero.
+    core.flags.after(index as u16 | 0x100, false, false, false);
     Ok(())
 }
 
 fn population<T: Width, S: Source<T>>(core: &mut Core, op: &Op) -> Step {
     let count = S::read(core, op)?.zero_extend().count_ones();
     R1::write(core, op, T::truncate(u64::from(count)))?;
-    // Of the flags only ZF can be set.
-    core.flags
-        .set_arithmetic(if count == 0 { crate::flags::ZF } else { 0 });
+    // Of the flags only ZF can be set: a result of 1 sets none.
+    if count == 0 {
+        core.flags.set_arithmetic(ZF);
+    } else {
+        core.flags.after(1_u8, false, false, false);
+    }
     Ok(())
 }
 

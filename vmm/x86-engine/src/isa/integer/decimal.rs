@@ -1,4 +1,7 @@
 //! Decimal arithmetic, which 64-bit mode does not have: DAA, DAS, AAA, AAS, AAM, AAD (SDM 2A).
+//!
+//! What the manual leaves undefined is as AMD's Zen has it, in all cases: each instruction leaves the flags of the addition or subtraction that it
+//! is about, except for the CF and AF that the manual defines. For AAA and AAS that is one of 16 bits, before AL is cut.
 
 use iced_x86::{Instruction, Mnemonic};
 
@@ -29,15 +32,16 @@ fn adjust_packed<const SUBTRACT: bool>(core: &mut Core) -> Step {
     let adjust = old & 15 > 9 || old_adjust;
     let carry = old > 0x99 || old_carry;
     let correction = if adjust { 6 } else { 0 } + if carry { 0x60 } else { 0 };
-    let result = if SUBTRACT {
-        old.wrapping_sub(correction)
+    let (result, overflow) = if SUBTRACT {
+        (old as i8).overflowing_sub(correction as i8)
     } else {
-        old.wrapping_add(correction)
+        (old as i8).overflowing_add(correction as i8)
     };
     // DAS also borrows when it takes 6 from less than that.
     let borrow = SUBTRACT && adjust && old < 6;
-    core.put(Register::Rax, result);
-    core.flags.after(result, carry || borrow, false, adjust);
+    core.put(Register::Rax, result as u8);
+    core.flags
+        .after(result as u8, carry || borrow, overflow, adjust);
     Ok(())
 }
 
@@ -45,13 +49,14 @@ fn adjust_packed<const SUBTRACT: bool>(core: &mut Core) -> Step {
 fn adjust_unpacked<const SUBTRACT: bool>(core: &mut Core) -> Step {
     let old: u16 = core.get(Register::Rax);
     let adjust = old & 15 > 9 || core.flags.adjust();
-    let result = match (adjust, SUBTRACT) {
-        (false, _) => old,
-        (true, false) => old.wrapping_add(0x106),
-        (true, true) => old.wrapping_sub(0x106),
-    } & 0xFF0F;
-    core.put(Register::Rax, result);
-    core.flags.after(result as u8, adjust, false, adjust);
+    let correction = if adjust { 0x106 } else { 0 };
+    let (result, overflow) = if SUBTRACT {
+        (old as i16).overflowing_sub(correction)
+    } else {
+        (old as i16).overflowing_add(correction)
+    };
+    core.put(Register::Rax, result as u16 & 0xFF0F);
+    core.flags.after(result as u16, adjust, overflow, adjust);
     Ok(())
 }
 
@@ -70,9 +75,10 @@ fn split(core: &mut Core, op: &Op) -> Step {
 /// AAD: two digits to AL.
 fn join(core: &mut Core, op: &Op) -> Step {
     let [low, high] = core.get::<u16>(Register::Rax).to_le_bytes();
-    let value = high.wrapping_mul(op.immediate as u8).wrapping_add(low);
+    let high = high.wrapping_mul(op.immediate as u8);
+    let value = low.wrapping_add(high);
     core.put(Register::Rax, u16::from(value));
-    core.flags.after(value, false, false, false);
+    core.flags.after_add(low, high, value);
     Ok(())
 }
 

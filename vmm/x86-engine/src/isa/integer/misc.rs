@@ -63,7 +63,7 @@ fn bound_32(core: &mut Core, op: &Op) -> Step {
     check_bounds(core, index, bounds as i32, (bounds >> 32) as i32)
 }
 
-fn check_bounds<T: PartialOrd>(core: &mut Core, index: T, lower: T, upper: T) -> Step {
+fn check_bounds<T: PartialOrd + Copy>(core: &mut Core, index: T, lower: T, upper: T) -> Step {
     if index < lower || index > upper {
         return Err(out_of_bounds(core));
     }

@@ -14,16 +14,21 @@ pub(crate) struct Registers {
     pub(crate) flags: u64,
 }
 
-/// A page that code can be put into and executed in.
+/// Bytes of data that the code can work on.
+pub(crate) const DATA_BYTES: usize = 512;
+/// Where they lie after the code.
+const DATA_OFFSET: usize = PAGE_BYTES + 1024;
+
+/// A page that code can be put into and executed in, and one for its data.
 pub(crate) struct Native(NonNull<u8>);
 
 impl Native {
-    /// An empty page below 4 GB, so that 32-bit code can run in it as well; it is never given back.
+    /// Empty pages below 4 GB, for 32-bit addresses; they are never given back.
     pub(crate) fn new() -> Self {
         let mut result: isize = 9; // mmap
         // SAFETY: a new private mapping disturbs nobody. PROT_READ|WRITE|EXEC, MAP_PRIVATE|ANONYMOUS|32BIT.
         unsafe {
-            asm!("syscall", inout("rax") result, in("rdi") 0, in("rsi") PAGE_BYTES, in("rdx") 7, in("r10") 0x62,
+            asm!("syscall", inout("rax") result, in("rdi") 0, in("rsi") 2 * PAGE_BYTES, in("rdx") 7, in("r10") 0x62,
                  in("r8") -1_isize, in("r9") 0, out("rcx") _, out("r11") _);
         }
         assert!(
@@ -41,6 +46,81 @@ impl Native {
             let to = self.0.as_ptr();
             to.copy_from_nonoverlapping(code.as_ptr(), code.len());
             to.add(code.len()).write(0xC3);
+        }
+    }
+
+    /// Whether the host lets programs execute 32-bit code: whether Linux' descriptor for it (selector 0x23) is present.
+    pub(crate) fn has_32_bit_code() -> bool {
+        let rights: u32;
+        let found: u8;
+        // SAFETY: LAR only looks at a descriptor.
+        unsafe {
+            asm!("xor {rights:e}, {rights:e}", "lar {rights:e}, {selector:e}", "setz {found}",
+                 rights = out(reg) rights, selector = in(reg) 0x23, found = out(reg_byte) found);
+        }
+        const PRESENT_CODE: u32 = 1 << 15 | 3 << 11;
+        found == 1 && rights & PRESENT_CODE == PRESENT_CODE
+    }
+
+    /// Puts 32-bit `code`, which touches no memory, into the page, between far jumps there and back.
+    pub(crate) fn assemble_32(&mut self, code: &[u8]) {
+        const BACK: u32 = 0x80;
+        const STACK_POINTER: u32 = 0xC0;
+        const CODE: u32 = 0x100;
+        let page = self.0.as_ptr() as u32;
+        let address = |offset: u32| (page + offset).to_le_bytes();
+        let parts: [&[u8]; 5] = [
+            // mov [STACK_POINTER], rsp; push 0x23; push CODE; retfq
+            &[0x48, 0x89, 0x24, 0x25],
+            &address(STACK_POINTER),
+            &[0x6A, 0x23, 0x68],
+            &address(CODE),
+            &[0x48, 0xCB],
+        ];
+        let there = parts.concat();
+        // mov rsp, [STACK_POINTER]
+        let back = [&[0x48, 0x8B, 0x24, 0x25][..], &address(STACK_POINTER)].concat();
+        // jmp 0x33:BACK
+        let code = [code, &[0xEA], &address(BACK), &[0x33, 0]].concat();
+        self.assemble(&[0x90; 512]);
+        for (offset, bytes) in [(0, there), (BACK, back), (CODE, code)] {
+            // SAFETY: the page is ours, and everything lies in its first 512 bytes.
+            unsafe {
+                self.0
+                    .as_ptr()
+                    .add(offset as usize)
+                    .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            }
+        }
+        // SAFETY: as above. The way back ends with a `ret`.
+        unsafe { self.0.as_ptr().add(BACK as usize + 8).write(0xC3) };
+    }
+
+    /// Address of the data.
+    pub(crate) fn data_address(&self) -> u64 {
+        self.0.as_ptr() as u64 + DATA_OFFSET as u64
+    }
+
+    /// Puts the data there.
+    pub(crate) fn write_data(&mut self, data: &[u8; DATA_BYTES]) {
+        // SAFETY: the pages are ours, and the data lies within them.
+        unsafe {
+            self.0
+                .as_ptr()
+                .add(DATA_OFFSET)
+                .copy_from_nonoverlapping(data.as_ptr(), DATA_BYTES);
+        }
+    }
+
+    /// What the code made of the data.
+    pub(crate) fn read_data(&self) -> [u8; DATA_BYTES] {
+        // SAFETY: as above.
+        unsafe {
+            self.0
+                .as_ptr()
+                .add(DATA_OFFSET)
+                .cast::<[u8; DATA_BYTES]>()
+                .read()
         }
     }
 

@@ -13,9 +13,10 @@ pub(crate) trait Element {
     /// Does one element and moves the index registers on.
     fn element<T: Width, A: Width>(core: &mut Core, op: &Op) -> Step;
 
-    /// Does up to `limit` elements at once, and says how many; perhaps none. The last thing done must have been the element before these.
+    /// Does up to `limit` elements at once, but none after one that makes ZF differ from `WHILE`, and says how many; perhaps none.
+    /// The last thing done must have been the element before these.
     #[inline(always)]
-    fn run<T: Width, A: Width>(_core: &mut Core, _op: &Op, _limit: u64) -> u64 {
+    fn run<T: Width, A: Width, const WHILE: u8>(_core: &mut Core, _op: &Op, _limit: u64) -> u64 {
         0
     }
 }
@@ -68,7 +69,7 @@ impl Element for Move {
     }
 
     #[inline(always)]
-    fn run<T: Width, A: Width>(core: &mut Core, op: &Op, limit: u64) -> u64 {
+    fn run<T: Width, A: Width, const WHILE: u8>(core: &mut Core, op: &Op, limit: u64) -> u64 {
         super::run::move_run(core, op, <T as Integer>::BYTES, limit)
     }
 }
@@ -83,7 +84,7 @@ impl Element for Store {
     }
 
     #[inline(always)]
-    fn run<T: Width, A: Width>(core: &mut Core, op: &Op, limit: u64) -> u64 {
+    fn run<T: Width, A: Width, const WHILE: u8>(core: &mut Core, op: &Op, limit: u64) -> u64 {
         super::run::store_run::<T>(core, op, limit)
     }
 }
@@ -108,6 +109,11 @@ impl Element for Compare {
         advance::<T, A>(core, Register::Rdi);
         Ok(())
     }
+
+    #[inline(always)]
+    fn run<T: Width, A: Width, const WHILE: u8>(core: &mut Core, op: &Op, limit: u64) -> u64 {
+        super::run::compare_run::<T, WHILE>(core, op, limit)
+    }
 }
 
 impl Element for Scan {
@@ -118,5 +124,10 @@ impl Element for Scan {
         core.flags.after_sub(a, b, a.sub(b));
         advance::<T, A>(core, Register::Rdi);
         Ok(())
+    }
+
+    #[inline(always)]
+    fn run<T: Width, A: Width, const WHILE: u8>(core: &mut Core, op: &Op, limit: u64) -> u64 {
+        super::run::scan_run::<T, WHILE>(core, op, limit)
     }
 }

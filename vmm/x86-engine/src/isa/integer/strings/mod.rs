@@ -15,6 +15,8 @@
 
 mod element;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use iced_x86::{Code, Instruction};
 
@@ -26,8 +28,9 @@ use crate::{
 };
 use element::{Compare, Element, Load, Move, Scan, Store};
 
-/// Not repeated while ZF is clear, and so on.
+/// REPE: repeated while ZF is this.
 const WHILE_EQUAL: u8 = 1;
+/// REPNE.
 const WHILE_NOT_EQUAL: u8 = 0;
 /// Repeated whatever ZF says.
 const ALWAYS: u8 = 2;
@@ -115,7 +118,7 @@ fn repeat<E: Element, T: Width, A: Width, const WHILE: u8>(core: &mut Core, op: 
         }
         let mut step = 0;
         if after_element {
-            step = E::run::<T, A>(core, op, left.min(core.budget - done));
+            step = E::run::<T, A, WHILE>(core, op, left.min(core.budget - done));
         }
         after_element = step == 0;
         if step == 0 {

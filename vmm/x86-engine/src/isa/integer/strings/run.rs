@@ -1,4 +1,4 @@
-//! Many elements of a repeated MOVS or STOS at once.
+//! Many elements of a repeated MOVS, STOS, CMPS or SCAS at once.
 //!
 //! A run lies within one page of each operand, upwards, in plain memory (no device, no decoded code, no page tables, no watchpoint), and begins right after an
 //! element that was done singly in the same pages. So both translations have their accessed and dirty bits, nothing can fault, nothing else changes,
@@ -76,14 +76,24 @@ fn advance(core: &mut Core, op: &Op, register: Register, bytes: u64) {
     }
 }
 
+/// Where RSI points to.
+fn source(core: &Core, op: &Op) -> (SegmentName, u64) {
+    let offset = core.general[Register::Rsi as usize] & op.address_mask();
+    (op.segment, offset)
+}
+
+/// Where RDI points to.
+fn target(core: &Core, op: &Op) -> (SegmentName, u64) {
+    let offset = core.general[Register::Rdi as usize] & op.address_mask();
+    (SegmentName::Es, offset)
+}
+
 /// MOVS of elements of `bytes` bytes; returns how many were moved.
 pub(crate) fn move_run(core: &mut Core, op: &Op, bytes: u64, limit: u64) -> u64 {
     if !can_run(core) {
         return 0;
     }
-    let mask = op.address_mask();
-    let from = (op.segment, core.general[Register::Rsi as usize] & mask);
-    let to = (SegmentName::Es, core.general[Register::Rdi as usize] & mask);
+    let (from, to) = (source(core, op), target(core, op));
     let Some(from) = range(core, op, from, bytes, limit, Access::Read) else {
         return 0;
     };
@@ -119,8 +129,7 @@ pub(crate) fn store_run<T: Width>(core: &mut Core, op: &Op, limit: u64) -> u64 {
         return 0;
     }
     let bytes = <T as Integer>::BYTES;
-    let offset = core.general[Register::Rdi as usize] & op.address_mask();
-    let to = (SegmentName::Es, offset);
+    let to = target(core, op);
     let Some(to) = range(core, op, to, bytes, limit, Access::Write) else {
         return 0;
     };
@@ -128,4 +137,64 @@ pub(crate) fn store_run<T: Width>(core: &mut Core, op: &Op, limit: u64) -> u64 {
     core.ram.fill(to.physical, value, to.elements);
     advance(core, op, Register::Rdi, to.elements * bytes);
     to.elements
+}
+
+/// CMPS; returns how many elements were compared.
+pub(crate) fn compare_run<T: Width, const WHILE: u8>(core: &mut Core, op: &Op, limit: u64) -> u64 {
+    if !can_run(core) {
+        return 0;
+    }
+    let bytes = <T as Integer>::BYTES;
+    let (first, second) = (source(core, op), target(core, op));
+    let Some(first) = range(core, op, first, bytes, limit, Access::Read) else {
+        return 0;
+    };
+    let Some(second) = range(core, op, second, bytes, first.elements, Access::Read) else {
+        return 0;
+    };
+    let compared = compare_elements::<T, WHILE>(core, second.elements, |core, index| {
+        let offset = index * bytes;
+        (
+            core.ram.load(first.physical + offset),
+            core.ram.load(second.physical + offset),
+        )
+    });
+    advance(core, op, Register::Rsi, compared * bytes);
+    advance(core, op, Register::Rdi, compared * bytes);
+    compared
+}
+
+/// SCAS; returns how many elements were compared.
+pub(crate) fn scan_run<T: Width, const WHILE: u8>(core: &mut Core, op: &Op, limit: u64) -> u64 {
+    if !can_run(core) {
+        return 0;
+    }
+    let bytes = <T as Integer>::BYTES;
+    let place = target(core, op);
+    let Some(place) = range(core, op, place, bytes, limit, Access::Read) else {
+        return 0;
+    };
+    let value: T = core.get(Register::Rax);
+    let compared = compare_elements::<T, WHILE>(core, place.elements, |core, index| {
+        (value, core.ram.load(place.physical + index * bytes))
+    });
+    advance(core, op, Register::Rdi, compared * bytes);
+    compared
+}
+
+/// Compares up to `elements` pairs, at least one, up to the first that ends the repetition; the flags are those of the last.
+#[inline(always)]
+fn compare_elements<T: Width, const WHILE: u8>(
+    core: &mut Core,
+    elements: u64,
+    pair: impl Fn(&Core, u64) -> (T, T),
+) -> u64 {
+    let ends = |&index: &u64| {
+        let (a, b) = pair(core, index);
+        u8::from(a == b) != WHILE
+    };
+    let last = (0..elements).find(ends).unwrap_or(elements - 1);
+    let (a, b) = pair(core, last);
+    core.flags.after_sub(a, b, a.sub(b));
+    last + 1
 }

@@ -1,3 +1,5 @@
+//! Each instruction for thousands of operands and flags.
+
 use iced_x86::code_asm::*;
 
 use super::{Pair, is_amd};
@@ -222,7 +224,7 @@ fn bits_of_strings_in_memory() {
     let narrow = |registers: &mut Registers| {
         near(registers);
         let number = registers.general[2] as i16;
-        registers.general[2] = registers.general[2] & !0xFFFF | (number % 900) as u16 as u64;
+        registers.general[2] = registers.general[2] & !0xFFFF | u64::from((number % 900) as u16);
     };
     compare!(narrow; bt(word_ptr(rsi), dx), bts(word_ptr(rsi), dx), btr(word_ptr(rsi), dx), btc(word_ptr(rsi), dx));
     let full = |registers: &mut Registers| {
@@ -377,4 +379,47 @@ fn single_string_elements() {
         downwards;
         movsb(), movsw(), movsd(), movsq(), stosb(), stosq(), lodsb(), lodsq(), cmpsb(), cmpsq(), scasb(), scasd()
     );
+}
+
+/// Every string instruction by opcode, the widths and address sizes by prefix.
+#[test]
+fn repeated_strings() {
+    let widths: [&[u8]; 4] = [&[], &[0x66], &[], &[0x48]];
+    for opcode in [0xA4_u8, 0xA6, 0xAA, 0xAC, 0xAE] {
+        for (index, width) in widths.into_iter().enumerate() {
+            for repeat in [0xF2_u8, 0xF3] {
+                for address in [&[][..], &[0x67]] {
+                    let opcode = opcode | u8::from(index != 0);
+                    let code = [address, &[repeat], width, &[opcode]].concat();
+                    let mut pair = Pair::new(&format!("repeated {code:x?}"), &code);
+                    pair.spread = 48;
+                    for units in [1, 3, 50] {
+                        pair.units = units;
+                        if address.is_empty() {
+                            pair.compare_many(300, few_repetitions);
+                        } else {
+                            pair.compare_many(300, |registers| {
+                                let upper = registers.general[1] << 32;
+                                few_repetitions(registers);
+                                registers.general[1] |= upper;
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// At most 15 repetitions, up or down.
+fn few_repetitions(registers: &mut Registers) {
+    let choice = registers.general[1];
+    registers.general[1] = choice & 0xF;
+    if choice & 0x100 != 0 {
+        registers.flags |= 1 << 10;
+    }
+    if choice & 0x200 != 0 {
+        // Everything compares equal to this.
+        registers.general[0] = 0;
+    }
 }

@@ -1,25 +1,26 @@
 //! This family against the real processor: results and all six arithmetic flags, the undefined ones too.
 
 mod against_hardware;
+mod faults;
+mod legacy;
 
 use iced_x86::RflagsBits;
 
 use crate::{
+    cpu::Core,
+    decode::{
+        op::Op,
+        translate::{Decoded, decode},
+    },
     exit::{Goal, Stop},
     flags::{AF, ARITHMETIC, CF, DF, OF, PF, SF, ZF},
-    isa::integer::native::{Native, Registers},
+    isa::integer::native::{DATA_BYTES, Native, Registers},
     run::Cpu,
     test_support::{CODE, DATA, long_mode_cpu},
 };
 
-/// Bytes that instructions with memory operands work on.
-const BUFFER_BYTES: usize = 512;
-/// Where in them the pointers point.
-const MIDDLE: usize = 128;
-
-/// The real processor's memory operand, aligned for CMPXCHG16B.
-#[repr(align(64))]
-struct Buffer([u8; BUFFER_BYTES]);
+/// Where the pointers point in the data.
+const MIDDLE: u64 = 128;
 
 /// A deterministic source of operands (xorshift64*).
 pub(crate) struct Operands(u64);
@@ -69,11 +70,24 @@ pub(crate) struct Pair {
     name: String,
     cpu: Cpu,
     native: Native,
-    buffer: Box<Buffer>,
-    /// Registers that are made to point to the middle of the buffer.
+    /// Registers that are made to point to the middle of the data.
     pub(crate) pointers: Vec<usize>,
+    /// How far they may point beyond it, bytes.
+    pub(crate) spread: u64,
+    /// Units of the clock that the software CPU does at a time.
+    pub(crate) units: u64,
     /// Flags to compare. What is undefined is ours as on AMD's processors.
     flags: u64,
+}
+
+/// The operation that an instruction decodes to.
+fn operation(core: &Core, code: &[u8]) -> Op {
+    // The decoder asks for more bytes before it finds that some are no instruction.
+    let padded = [code, &[0x90; 8]].concat();
+    let Decoded::Op(op, _) = decode(&padded, CODE, 0, core.code_size) else {
+        panic!("{code:x?} is a whole instruction");
+    };
+    op
 }
 
 /// Whether the processor that the tests run on is AMD's.
@@ -110,17 +124,19 @@ impl Pair {
         native.assemble(code);
         Self {
             name: name.to_owned(),
-            cpu: long_mode_cpu(code),
+            // More units than the instruction needs go to what does nothing.
+            cpu: long_mode_cpu(&[code, &[0x90; 64]].concat()),
             native,
-            buffer: Box::new(Buffer([0; BUFFER_BYTES])),
             pointers: vec![6, 7],
+            spread: 1,
+            units: 1,
             flags: comparable_flags(code),
         }
     }
 
     /// Compares for these registers and this content of the buffer.
-    pub(crate) fn compare(&mut self, mut registers: Registers, content: &[u8; BUFFER_BYTES]) {
-        self.buffer.0 = *content;
+    pub(crate) fn compare(&mut self, mut registers: Registers, content: &[u8; DATA_BYTES]) {
+        self.native.write_data(content);
         self.cpu.ram_mut().write(DATA, content);
         registers.general[4] = 0;
         let real = self.run_real(registers);
@@ -136,19 +152,19 @@ impl Pair {
             shown(real.flags),
             "{name} with {registers:x?}: flags"
         );
-        let mut memory = [0; BUFFER_BYTES];
+        let mut memory = [0; DATA_BYTES];
         self.cpu.ram().read(DATA, &mut memory);
+        let expected = self.native.read_data();
         assert!(
-            memory == self.buffer.0,
-            "{name} with {registers:x?}: memory {memory:x?} rather than {:x?}",
-            self.buffer.0
+            memory == expected,
+            "{name} with {registers:x?}: memory {memory:x?} rather than {expected:x?}"
         );
     }
 
     fn run_real(&self, mut registers: Registers) -> Registers {
-        let middle = std::ptr::from_ref(&self.buffer.0[MIDDLE]) as u64;
+        let middle = self.native.data_address() + MIDDLE;
         for &index in &self.pointers {
-            registers.general[index] = middle;
+            registers.general[index] = middle + registers.general[index] % self.spread;
         }
         self.native.execute(&mut registers);
         for &index in &self.pointers {
@@ -158,16 +174,18 @@ impl Pair {
     }
 
     fn run_soft(&mut self, mut registers: Registers) -> Registers {
-        let middle = DATA + MIDDLE as u64;
+        let middle = DATA + MIDDLE;
         for &index in &self.pointers {
-            registers.general[index] = middle;
+            registers.general[index] = middle + registers.general[index] % self.spread;
         }
         let core = &mut self.cpu.core;
         core.general[..16].copy_from_slice(&registers.general);
         core.flags.set(registers.flags);
         core.rip = CODE;
-        let goal = Goal::Instructions(self.cpu.instructions() + 1);
-        assert_eq!(self.cpu.run(goal), Stop::Reached, "{}", self.name);
+        while self.cpu.core.rip == CODE {
+            let goal = Goal::Instructions(self.cpu.instructions() + self.units);
+            assert_eq!(self.cpu.run(goal), Stop::Reached, "{}", self.name);
+        }
         let core = &self.cpu.core;
         registers.general.copy_from_slice(&core.general[..16]);
         registers.flags = core.flags.get();
@@ -186,14 +204,16 @@ impl Pair {
         for _ in 0..cases {
             let mut registers = operands.registers();
             adjust(&mut registers);
-            let mut content = [0; BUFFER_BYTES];
+            let mut content = [0; DATA_BYTES];
             for chunk in content.chunks_exact_mut(8) {
                 chunk.copy_from_slice(&operands.interesting().to_le_bytes());
             }
             // Often the very value that a comparison is looking for.
             if operands.next().is_multiple_of(2) {
-                content[MIDDLE..][..8].copy_from_slice(&registers.general[0].to_le_bytes());
-                content[MIDDLE + 8..][..8].copy_from_slice(&registers.general[2].to_le_bytes());
+                content[MIDDLE as usize..][..8]
+                    .copy_from_slice(&registers.general[0].to_le_bytes());
+                content[MIDDLE as usize + 8..][..8]
+                    .copy_from_slice(&registers.general[2].to_le_bytes());
             }
             self.compare(registers, &content);
         }
