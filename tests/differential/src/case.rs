@@ -238,9 +238,8 @@ impl Outcome {
     /// If `bytes` is shorter than an outcome.
     #[must_use]
     pub fn from_output(bytes: &[u8]) -> Self {
-        let word = |at: usize| {
-            u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
-        };
+        let word =
+            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let mut general = [0; 16];
         for (index, register) in general.iter_mut().enumerate() {
             *register = word(GENERAL + index * 8);

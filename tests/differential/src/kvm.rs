@@ -14,8 +14,8 @@ use vm_memory::{
 use crate::{
     case::{Case, INPUT_BYTES, OUTPUT_BYTES, Outcome},
     layout::{
-        self, BATCH, CONTROL, FS_BASE, GS_BASE, INPUTS, MEMORY_BYTES, OUTPUTS, REGISTERS, TASK,
-        USER_CODE, USER_DATA,
+        self, BATCH, CONTROL, CR0, CR4, EFER, FS_BASE, GS_BASE, INPUTS, MEMORY_BYTES, OUTPUTS,
+        REGISTERS, RFLAGS, TASK, USER_CODE, USER_DATA,
     },
     program::{self, Program},
 };
@@ -53,13 +53,6 @@ fn failed(doing: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
     move |source| KvmError::Call { doing, source }
 }
 
-/// CR0: PE, MP, ET, NE, WP, AM, PG.
-pub(crate) const CR0: u64 = 1 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 18 | 1 << 31;
-/// CR4: PAE, PGE, OSFXSR, OSXMMEXCPT.
-pub(crate) const CR4: u64 = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 10;
-/// EFER: SCE, LME, LMA, NXE.
-pub(crate) const EFER: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
-
 /// A guest that runs batches.
 pub struct RealCpu {
     vcpu: VcpuFd,
@@ -76,7 +69,9 @@ impl RealCpu {
     /// [`KvmError::Open`] without a usable `/dev/kvm`.
     pub fn new(program: Program) -> Result<Self, KvmError> {
         let kvm = Kvm::new().map_err(KvmError::Open)?;
-        let vm = kvm.create_vm().map_err(failed("create a virtual machine"))?;
+        let vm = kvm
+            .create_vm()
+            .map_err(failed("create a virtual machine"))?;
         // Below 4 GiB and outside of memory, for hosts that need it.
         vm.set_tss_address(0xFFFB_D000)
             .map_err(failed("set the TSS address"))?;
@@ -134,9 +129,11 @@ impl RealCpu {
             .map_err(failed("read the system registers"))?;
         system.cs = user_segment(USER_CODE, 0xB, 0);
         let data = user_segment(USER_DATA, 0x3, 0);
-        (system.ds, system.es, system.ss) = (data, data, data);
-        system.fs = user_segment(USER_DATA, 0x3, FS_BASE);
-        system.gs = user_segment(USER_DATA, 0x3, GS_BASE);
+        // Null selectors: that is what user mode sees of a host's own, where it sees them.
+        let null = user_segment(0, 0x3, 0);
+        (system.ds, system.es, system.ss) = (null, null, data);
+        system.fs = user_segment(0, 0x3, FS_BASE);
+        system.gs = user_segment(0, 0x3, GS_BASE);
         system.tr = kvm_segment {
             base: REGISTERS.tss.0,
             limit: u32::from(REGISTERS.tss.1),
@@ -156,7 +153,7 @@ impl RealCpu {
             .set_sregs(&system)
             .map_err(failed("set the system registers"))?;
         let mut general = self.vcpu.get_regs().map_err(failed("read the registers"))?;
-        (general.rip, general.rflags) = (self.program.entry, 2);
+        (general.rip, general.rflags) = (self.program.entry, RFLAGS);
         self.vcpu
             .set_regs(&general)
             .map_err(failed("set the registers"))
@@ -256,6 +253,5 @@ fn table((base, limit): (u64, u16)) -> kvm_dtable {
     }
 }
 
-#[allow(dead_code, reason = "the size of an input decides the layout")]
 const _: () = assert!(INPUTS + (BATCH * INPUT_BYTES) as u64 <= OUTPUTS);
 const _: () = assert!(OUTPUTS + (BATCH * OUTPUT_BYTES) as u64 <= MEMORY_BYTES);

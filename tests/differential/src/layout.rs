@@ -293,7 +293,10 @@ fn gdt() -> Vec<u8> {
         tss,
         base >> 32,
     ];
-    entries.iter().flat_map(|entry| entry.to_le_bytes()).collect()
+    entries
+        .iter()
+        .flat_map(|entry| entry.to_le_bytes())
+        .collect()
 }
 
 /// Gates for the exceptions, and none for other vectors. User mode may use those of INT3 and INTO.
@@ -331,3 +334,12 @@ fn tss() -> Vec<u8> {
     bytes[0x66..0x68].copy_from_slice(&0x68_u16.to_le_bytes());
     bytes
 }
+
+/// RFLAGS of the harness: interrupts are enabled, though none arrives, because some hosts show user mode the processor's own IF.
+pub const RFLAGS: u64 = 0x202;
+/// CR0: PE, MP, ET, NE, WP, AM, PG.
+pub const CR0: u64 = 1 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 18 | 1 << 31;
+/// CR4: PAE, PGE, OSFXSR, OSXMMEXCPT.
+pub const CR4: u64 = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 10;
+/// EFER: SCE, LME, LMA, NXE.
+pub const EFER: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;

@@ -13,7 +13,10 @@
 
 use iced_x86::{
     Code, IcedError, Instruction, MemoryOperand, Register,
-    code_asm::{CodeAssembler, byte_ptr, cr2, dword_ptr, eax, ecx, ptr, qword_ptr, r8, r9, r10, r11, r12, r13, r14, r15, rax, rbp, rbx, rcx, rdi, rdx, rsi, rsp},
+    code_asm::{
+        CodeAssembler, byte_ptr, cr2, dword_ptr, eax, ecx, ptr, qword_ptr, r8, r9, r10, r11, r12,
+        r13, r14, r15, rax, rbp, rbx, rcx, rdi, rdx, rsi, rsp,
+    },
 };
 
 use crate::{
@@ -23,8 +26,8 @@ use crate::{
     },
     layout::{
         CODE, CODE_PAGES, CONTROL, CURRENT_INPUT, CURRENT_OUTPUT, DATA, DATA_BYTES,
-        DOORBELL_LINEAR, HLT, INPUTS, OUTPUTS, PRISTINE, PROGRAM, Piece, STACK_TOP, STUB_BYTES,
-        STUBS, USER_CODE, USER_DATA, VECTORS, harness,
+        DOORBELL_LINEAR, HLT, INPUTS, OUTPUTS, PRISTINE, PROGRAM, Piece, RFLAGS, STACK_TOP,
+        STUB_BYTES, STUBS, USER_CODE, USER_DATA, VECTORS, harness,
     },
 };
 
@@ -55,7 +58,13 @@ pub fn control(count: usize, record: u64) -> Vec<u8> {
     words[INPUT_CURSOR as usize / 8] = harness(INPUTS);
     words[INPUTS_END as usize / 8] = harness(INPUTS) + (count * INPUT_BYTES) as u64;
     words[OUTPUT_CURSOR as usize / 8] = harness(OUTPUTS);
-    let frame = [record, u64::from(USER_CODE), 2, 0, u64::from(USER_DATA)];
+    let frame = [
+        record,
+        u64::from(USER_CODE),
+        RFLAGS,
+        0,
+        u64::from(USER_DATA),
+    ];
     words[RECORD_FRAME as usize / 8..][..frame.len()].copy_from_slice(&frame);
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
@@ -89,7 +98,10 @@ pub fn assemble() -> Result<Program, IcedError> {
         let mut code = CodeAssembler::new(64)?;
         handler(&mut code, vector)?;
         let mut bytes = code.assemble(harness(STUBS) + vector * STUB_BYTES)?;
-        assert!(bytes.len() <= STUB_BYTES as usize, "handlers do not overlap");
+        assert!(
+            bytes.len() <= STUB_BYTES as usize,
+            "handlers do not overlap"
+        );
         bytes.resize(STUB_BYTES as usize, HLT);
         stubs.extend(bytes);
     }
@@ -141,7 +153,12 @@ fn next(code: &mut CodeAssembler) -> Result<(), IcedError> {
     }
     code.fxrstor64(byte_ptr(rbx + FLOAT))?;
     load_registers(code)?;
-    load(code, Code::Lea_r64_m, Register::RSP, harness(CURRENT_INPUT) + FRAME as u64)?;
+    load(
+        code,
+        Code::Lea_r64_m,
+        Register::RSP,
+        harness(CURRENT_INPUT) + FRAME as u64,
+    )?;
     code.iretq()
 }
 
@@ -208,14 +225,24 @@ fn handler(code: &mut CodeAssembler, vector: u64) -> Result<(), IcedError> {
         store_rax(code, harness(CONTROL + SPARE))?;
         code.mov(rax, cr2)?;
         store_rax(code, cause + 8)?;
-        load(code, Code::Mov_r64_rm64, Register::RAX, harness(CONTROL + SPARE))?;
+        load(
+            code,
+            Code::Mov_r64_rm64,
+            Register::RAX,
+            harness(CONTROL + SPARE),
+        )?;
     }
     code.add_instruction(Instruction::with2(
         Code::Mov_rm32_imm32,
         here(cause),
         vector as u32,
     )?)?;
-    load(code, Code::Lea_r64_m, Register::RSP, harness(CONTROL + RECORD_FRAME))?;
+    load(
+        code,
+        Code::Lea_r64_m,
+        Register::RSP,
+        harness(CONTROL + RECORD_FRAME),
+    )?;
     code.iretq()
 }
 

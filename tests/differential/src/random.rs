@@ -14,7 +14,10 @@ impl Random {
     }
 
     /// 64 random bits.
-    #[allow(clippy::should_implement_trait, reason = "there is no end to iterate to")]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "there is no end to iterate to"
+    )]
     pub fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;

@@ -1,0 +1,162 @@
+//! What two outcomes differ in.
+
+use iced_x86::{Decoder, DecoderOptions, Mnemonic};
+
+use crate::{
+    case::{Case, Outcome},
+    layout::{DATA, DATA_BYTES},
+};
+
+/// One thing that is not the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// A register, or an address in memory.
+    pub what: String,
+    /// What the real processor has.
+    pub expected: String,
+    /// What the software CPU has.
+    pub actual: String,
+}
+
+/// Names of the general registers in the hardware's order.
+pub const GENERAL_NAMES: [&str; 16] = [
+    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
+    "r14", "r15",
+];
+
+/// Everything in which `actual` differs from `expected`, apart from what [`crate::exclusions`] lists.
+#[must_use]
+pub fn differences(case: &Case, expected: &Outcome, actual: &Outcome) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut number = |what: &str, expected: u64, actual: u64| {
+        if expected != actual {
+            found.push(Difference {
+                what: what.to_owned(),
+                expected: format!("{expected:#x}"),
+                actual: format!("{actual:#x}"),
+            });
+        }
+    };
+    number(
+        "vector",
+        u64::from(expected.vector),
+        u64::from(actual.vector),
+    );
+    number("error_code", expected.error_code, actual.error_code);
+    number("cr2", expected.fault_address, actual.fault_address);
+    number("rip", expected.rip, actual.rip);
+    number("cs", expected.cs, actual.cs);
+    number("ss", expected.ss, actual.ss);
+    number("rflags", expected.rflags, actual.rflags);
+    for (index, name) in GENERAL_NAMES.iter().enumerate() {
+        number(name, expected.general[index], actual.general[index]);
+    }
+    let (a, b) = (&expected.float, &actual.float);
+    number("mxcsr", u64::from(a.mxcsr), u64::from(b.mxcsr));
+    number("x87_control", u64::from(a.control), u64::from(b.control));
+    number("x87_status", u64::from(a.status), u64::from(b.status));
+    number("x87_in_use", u64::from(a.in_use), u64::from(b.in_use));
+    for (index, (x, y)) in a.xmm.iter().zip(&b.xmm).enumerate() {
+        if x != y {
+            found.push(Difference {
+                what: format!("xmm{index}"),
+                expected: format!("{x:#034x}"),
+                actual: format!("{y:#034x}"),
+            });
+        }
+    }
+    for (index, (x, y)) in a.st.iter().zip(&b.st).enumerate() {
+        if x != y {
+            found.push(Difference {
+                what: format!("st{index}"),
+                expected: extended(x),
+                actual: extended(y),
+            });
+        }
+    }
+    if expected.memory != actual.memory {
+        memory(case, expected, actual, &mut found);
+    }
+    found
+}
+
+/// Sign and exponent, then the mantissa.
+fn extended(register: &[u8; 10]) -> String {
+    let (mantissa, rest) = register.split_at(8);
+    format!(
+        "{:04x}:{:016x}",
+        u16::from_le_bytes([rest[0], rest[1]]),
+        u64::from_le_bytes(mantissa.try_into().expect("eight bytes"))
+    )
+}
+
+fn memory(case: &Case, expected: &Outcome, actual: &Outcome, found: &mut Vec<Difference>) {
+    let ignored = last_instruction_addresses(case, expected);
+    let differs = |at: usize| {
+        expected.memory[at] != actual.memory[at] && !ignored.contains(&(DATA + at as u64))
+    };
+    let mut at = 0;
+    while at < DATA_BYTES as usize {
+        if !differs(at) {
+            at += 1;
+            continue;
+        }
+        let from = at & !15;
+        let row = |outcome: &Outcome| {
+            outcome.memory[from..from + 16]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
+        found.push(Difference {
+            what: format!("memory {:#x}", DATA + from as u64),
+            expected: row(expected),
+            actual: row(actual),
+        });
+        at = from + 16;
+    }
+}
+
+/// Where the case's last instruction stores the addresses and the opcode of the last x87 instruction: processors differ in when they note them.
+fn last_instruction_addresses(case: &Case, outcome: &Outcome) -> Vec<u64> {
+    let decoder = Decoder::with_ip(64, &case.code, case.code_at, DecoderOptions::NONE);
+    let Some(last) = decoder.into_iter().last() else {
+        return Vec::new();
+    };
+    let fields: &[std::ops::Range<u64>] = match last.mnemonic() {
+        Mnemonic::Fxsave | Mnemonic::Fxsave64 => &[6..24],
+        Mnemonic::Fnstenv | Mnemonic::Fnsave => match last.memory_size() {
+            iced_x86::MemorySize::FpuEnv14 | iced_x86::MemorySize::FpuState94 => &[6..14],
+            _ => &[12..28],
+        },
+        _ => return Vec::new(),
+    };
+    let Some(address) = effective_address(&last, &outcome.general) else {
+        return Vec::new();
+    };
+    let offsets = fields.iter().cloned().flatten();
+    offsets.map(|offset| address.wrapping_add(offset)).collect()
+}
+
+/// The linear address of an instruction's memory operand.
+#[must_use]
+pub fn effective_address(instruction: &iced_x86::Instruction, general: &[u64; 16]) -> Option<u64> {
+    use iced_x86::{OpKind, Register};
+    let operand =
+        (0..instruction.op_count()).find(|index| instruction.op_kind(*index) == OpKind::Memory)?;
+    instruction.virtual_address(operand, 0, |register, _, _| {
+        Some(match register {
+            Register::FS => crate::layout::FS_BASE,
+            Register::GS => crate::layout::GS_BASE,
+            _ if register.is_segment_register() => 0,
+            _ => {
+                let value = general[register.full_register().number()];
+                if register.is_gpr32() {
+                    value & 0xFFFF_FFFF
+                } else {
+                    value
+                }
+            }
+        })
+    })
+}
