@@ -81,7 +81,7 @@ pub fn differences(case: &Case, expected: &Outcome, actual: &Outcome) -> Vec<Dif
 }
 
 /// Sign and exponent, then the mantissa.
-fn extended(register: &[u8; 10]) -> String {
+pub(crate) fn extended(register: &[u8; 10]) -> String {
     let (mantissa, rest) = register.split_at(8);
     format!(
         "{:04x}:{:016x}",
