@@ -64,7 +64,7 @@ fn main() -> anyhow::Result<()> {
             let case = &cases[index];
             let lines = text::disassembly(case);
             let small = if lines.len() > 1 {
-                minimise(case, |c| rig.compare(c).is_ok_and(|d| !d.is_empty()))
+                smaller(&mut rig, case)?
             } else {
                 case.clone()
             };
@@ -78,7 +78,7 @@ fn main() -> anyhow::Result<()> {
             if *count > options.reports {
                 continue;
             }
-            let small = minimise(case, |c| rig.compare(c).is_ok_and(|d| !d.is_empty()));
+            let small = smaller(&mut rig, case)?;
             writeln!(
                 out,
                 "--- seed {} case {}",
@@ -121,4 +121,20 @@ fn main() -> anyhow::Result<()> {
     eprintln!("missing: {:?}", missing);
     let _ = options.json;
     Ok(())
+}
+
+fn smaller(rig: &mut Rig, case: &Case) -> anyhow::Result<Case> {
+    let kind = |differences: &[lockstep_differential::compare::Difference]| {
+        differences.first().map(|d| {
+            if d.what == "vector" {
+                (d.what.clone(), d.expected.clone(), d.actual.clone())
+            } else {
+                (d.what.clone(), String::new(), String::new())
+            }
+        })
+    };
+    let wanted = kind(&rig.compare(case)?);
+    Ok(minimise(case, |c| {
+        rig.compare(c).is_ok_and(|d| kind(&d) == wanted)
+    }))
 }

@@ -1,6 +1,6 @@
 //! Operands of one instruction, by the kinds that iced-x86 knows.
 
-use iced_x86::{Code, Instruction, OpCodeOperandKind as Kind, OpKind, Register};
+use iced_x86::{Code, Instruction, Mnemonic, OpCodeOperandKind as Kind, OpKind, Register};
 
 use super::{Builder, values};
 
@@ -71,6 +71,13 @@ impl Builder<'_> {
             crate::layout::DATA
                 + 0x400
                 + (self.random.below(0x1800) & self.random.pick(&[!15, !7, !0]))
+        };
+        // kvm-pvm emulates these where they are not aligned, and forgets to check.
+        let target = match code.mnemonic() {
+            Mnemonic::Fxsave | Mnemonic::Fxsave64 | Mnemonic::Fxrstor | Mnemonic::Fxrstor64 => {
+                target & !15
+            }
+            _ => target,
         };
         let content = self.memory_content(code);
         if self.pointers == 0 || self.random.chance(1, 3) {
