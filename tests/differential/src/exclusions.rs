@@ -108,6 +108,19 @@ const EXCLUDED_CODES: &[(&[Code], &str)] = &[
     ),
 ];
 
+/// Results that processors round differently in the last bit, because they are computed by approximation: compared to within one unit in the
+/// last place, without C1, and by themselves only.
+pub const APPROXIMATE: &[Mnemonic] = &[
+    Mnemonic::F2xm1,
+    Mnemonic::Fcos,
+    Mnemonic::Fpatan,
+    Mnemonic::Fptan,
+    Mnemonic::Fsin,
+    Mnemonic::Fsincos,
+    Mnemonic::Fyl2x,
+    Mnemonic::Fyl2xp1,
+];
+
 /// What the model announces (`x86_engine::model`), in iced-x86's words. The last line are instructions that processors without them execute
 /// as no-operations.
 pub const MODEL_FEATURES: &[CpuidFeature] = &[
@@ -199,6 +212,10 @@ pub fn allowed(instruction: &Instruction, case_at: u64) -> bool {
         return false;
     }
     let code = instruction.code();
+    // XCHG R8,RAX with a REP prefix, which iced-x86 takes for PAUSE.
+    if code == Code::Pause && instruction.len() > 2 {
+        return false;
+    }
     if !exists(code) || !in_model(code) || excluded(code).is_some() {
         return false;
     }

@@ -123,7 +123,11 @@ fn runs_on(code: Code) -> bool {
         // They store addresses of instructions, which is only allowed for at the end (see `compare`).
         Mnemonic::Fnstenv | Mnemonic::Fnsave | Mnemonic::Fxsave | Mnemonic::Fxsave64
     );
-    code.flow_control() == FlowControl::Next && !code.op_code().must_be_cpl0() && !ends_blocks
+    let approximate = exclusions::APPROXIMATE.contains(&code.mnemonic());
+    code.flow_control() == FlowControl::Next
+        && !code.op_code().must_be_cpl0()
+        && !ends_blocks
+        && !approximate
 }
 
 /// Whether two encodings belong to one family: the same kind of registers.
