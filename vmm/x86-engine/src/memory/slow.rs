@@ -185,7 +185,10 @@ impl Core {
         access: Access,
     ) -> Result<u64, Halt> {
         self.check_canonical(linear, segment)?;
-        if let Some(page) = self.tlb.physical(linear, access == Access::Write) {
+        // What may be fetched is known to `Tlb::fetchable` alone.
+        if access != Access::Fetch
+            && let Some(page) = self.tlb.physical(linear, access == Access::Write)
+        {
             return Ok(page | linear % PAGE_BYTES);
         }
         let found = self.translate(linear, access)?;
