@@ -17,6 +17,7 @@ pub mod pit;
 pub mod port;
 mod pvh;
 pub mod serial;
+pub mod space;
 pub mod user;
 pub mod virtio;
 

@@ -4,7 +4,7 @@ use bare::machine::checks::Checks;
 use bare::machine::paging::{self, ACCESSED, DIRTY, LARGE, PRESENT, USER};
 
 use crate::access::{self, DONE, PROTECTION, WRITE};
-use crate::space::{FRAMES, LARGE_BASE, OPEN, Space, address, frame, read, write};
+use bare::machine::space::{FRAMES, LARGE_BASE, OPEN, Space, address, frame, read, write};
 
 const PAGE_HERE: usize = 30;
 const BOTH: u64 = ACCESSED | DIRTY;

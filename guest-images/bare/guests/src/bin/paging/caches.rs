@@ -7,7 +7,7 @@ use bare::machine::control::{self, CR4_PGE};
 use bare::machine::paging::{self, GLOBAL, LARGE, PRESENT, USER};
 
 use crate::access::{self, DONE, PROTECTION, WRITE};
-use crate::space::{BASE, FRAMES, LARGE_PAGE, OPEN, Space, address, frame, read, write};
+use bare::machine::space::{BASE, FRAMES, LARGE_PAGE, OPEN, Space, address, frame, read, write};
 
 const PAGE_HERE: usize = 60;
 

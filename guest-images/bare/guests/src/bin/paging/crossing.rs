@@ -7,7 +7,7 @@ use bare::machine::exceptions::{self, Frame};
 use bare::machine::paging::{PRESENT, USER};
 
 use crate::access::{self, DONE, FETCH, PROTECTION, WRITE};
-use crate::space::{OPEN, PAGE, Space, address, frame, read, write};
+use bare::machine::space::{OPEN, PAGE, Space, address, frame, read, write};
 
 const PAGE_HERE: usize = 70;
 /// The end of the first page.

@@ -11,7 +11,6 @@ mod bits;
 mod caches;
 mod crossing;
 mod protection;
-mod space;
 mod supervisor;
 mod translation;
 
@@ -19,13 +18,13 @@ use bare::machine::checks::Checks;
 use bare::machine::control;
 use bare::options::Options;
 
-use self::space::Space;
+use bare::machine::space::Space;
 
 bare::guest!(main);
 
 fn main(options: Options<'static>) {
     let mut checks = Checks::new("paging", &options);
-    let space = Space::new();
+    let space = Space::take();
     // SAFETY: no entry has the bit set that this gives a meaning to; every x86-64 processor has it.
     unsafe {
         control::set_msr(

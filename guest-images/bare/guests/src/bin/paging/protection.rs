@@ -7,7 +7,7 @@ use bare::machine::paging::{self, NO_EXECUTE, PRESENT, USER, WRITABLE};
 use crate::access::{
     self, DONE, FETCH, PROTECTION, RESERVED, USER_JUMP, USER_LOAD, USER_STORE, WRITE,
 };
-use crate::space::{OPEN, Space, address, frame, read, write};
+use bare::machine::space::{OPEN, Space, address, frame, read, write};
 
 const PAGE_HERE: usize = 40;
 /// The page that holds level 3's code, in the second table.
@@ -96,8 +96,9 @@ fn reserved_bits(checks: &mut Checks, space: &Space) {
     space.map(PAGE_HERE, frame(2) | 1 << 51, 0);
     let absent = access::load(here);
     space.map(PAGE_HERE, frame(2), OPEN | NO_EXECUTE);
-    // SAFETY: no entry in use has the bit set that this makes reserved.
+    // SAFETY: every x86-64 processor has it.
     let efer = unsafe { control::msr(control::EFER) };
+    // SAFETY: no entry in use has the bit set that this makes reserved.
     unsafe { control::set_msr(control::EFER, efer & !control::EFER_NXE) };
     paging::flush();
     let no_nx = access::load(here);

@@ -6,7 +6,7 @@ use bare::machine::paging::{PRESENT, WRITABLE};
 
 use crate::access::{self, DONE, FETCH, PROTECTION, Seen, USER_LOAD, WRITE};
 use crate::protection::CODE;
-use crate::space::{OPEN, Space, address, frame, write};
+use bare::machine::space::{OPEN, Space, address, frame, write};
 
 const PAGE_HERE: usize = 50;
 /// CPUID 7, EBX.

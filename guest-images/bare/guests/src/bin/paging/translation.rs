@@ -6,7 +6,7 @@ use bare::machine::control;
 use bare::machine::paging::{self, LARGE};
 
 use crate::access::{self, DONE, PROTECTION, RESERVED};
-use crate::space::{
+use bare::machine::space::{
     BASE, FRAMES, HUGE_BASE, LARGE_BASE, LARGE_PAGE, OPEN, PAGE, Space, address, frame, read, write,
 };
 

@@ -2,8 +2,8 @@
 //!
 //! Frames and tables are read and written through the loader's one-to-one mapping, so that looking leaves no trace.
 
-use bare::machine::Global;
-use bare::machine::paging::{self, PRESENT, Table, USER, WRITABLE};
+use super::Global;
+use super::paging::{self, PRESENT, Table, USER, WRITABLE};
 
 /// First address of the space: the second entry of the root's.
 pub const BASE: u64 = 1 << 39;
@@ -35,7 +35,8 @@ pub struct Space {
 
 impl Space {
     /// Hangs it into the root; nothing is mapped.
-    pub fn new() -> Self {
+    #[must_use]
+    pub fn take() -> Self {
         let space = Self {
             tables: TABLES.take().as_mut_ptr(),
         };
@@ -51,22 +52,26 @@ impl Space {
     }
 
     /// Where the entry of a small page is.
+    #[must_use]
     pub fn entry(&self, page: usize) -> u64 {
         assert!(page < PAGES);
         self.table(FIRST) + page as u64 * 8
     }
 
     /// Where entry `index` of the page directory is: 0 and 1 are the tables of small pages, 2 is for large ones.
+    #[must_use]
     pub fn directory_entry(&self, index: usize) -> u64 {
         self.table(DIRECTORY) + index as u64 * 8
     }
 
     /// Where entry `index` of the pointers to directories is: 0 is the directory, 1 for huge pages.
+    #[must_use]
     pub fn pointer_entry(&self, index: usize) -> u64 {
         self.table(POINTERS) + index as u64 * 8
     }
 
     /// A table of zeros that hangs nowhere.
+    #[must_use]
     pub fn spare_table(&self) -> u64 {
         self.table(FIRST + 2)
     }
@@ -83,17 +88,20 @@ impl Space {
 }
 
 /// The address of a small page.
+#[must_use]
 pub fn address(page: usize) -> u64 {
     BASE + page as u64 * PAGE
 }
 
 /// The address of a frame, 0 to 1023.
+#[must_use]
 pub fn frame(index: u64) -> u64 {
     assert!(index < 1024);
     FRAMES + index * PAGE
 }
 
 /// Reads a word of memory.
+#[must_use]
 pub fn read(address: u64) -> u64 {
     // SAFETY: frames and tables are memory that is mapped one to one and that no reference points to.
     unsafe { core::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() }
@@ -103,6 +111,6 @@ pub fn read(address: u64) -> u64 {
 pub fn write(address: u64, value: u64) {
     // SAFETY: as in `read`.
     unsafe {
-        core::ptr::with_exposed_provenance_mut::<u64>(address as usize).write_volatile(value)
+        core::ptr::with_exposed_provenance_mut::<u64>(address as usize).write_volatile(value);
     };
 }
