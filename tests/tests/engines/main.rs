@@ -490,8 +490,8 @@ fn a_step_into_hlt_is_a_halt_and_nothing_of_it_is_left() {
                 Stop::Exit(Exit::Halt),
                 "STI delays interrupts past the HLT"
             );
-            assert!(engine.accepts_interrupts());
             engine.reply(Reply::None).unwrap();
+            assert!(engine.accepts_interrupts());
             engine.interrupt(0x31).unwrap();
             expect(
                 engine,
