@@ -490,8 +490,8 @@ fn a_step_into_hlt_is_a_halt_and_nothing_of_it_is_left() {
                 Stop::Exit(Exit::Halt),
                 "STI delays interrupts past the HLT"
             );
-            assert!(engine.accepts_interrupts());
             engine.reply(Reply::None).unwrap();
+            assert!(engine.accepts_interrupts());
             engine.interrupt(0x31).unwrap();
             expect(
                 engine,
@@ -536,6 +536,39 @@ fn stepping_gives_up_at_its_limit_and_the_guest_goes_on() {
             );
             expect(engine, Exit::Halt, Reply::None);
             assert_eq!(engine.registers().unwrap().general[RBX], 20);
+        },
+    );
+}
+
+#[test]
+fn byte_registers_are_parts_of_their_own_registers() {
+    on_every_engine(
+        |a| {
+            a.mov(rsp, 0x20_0000_u64).unwrap();
+            for (low, value) in [al, cl, dl, bl, bpl, sil, dil].into_iter().zip(1..) {
+                a.mov(low, value).unwrap();
+            }
+            for (low, value) in [r8b, r9b, r10b, r11b, r12b, r13b, r14b, r15b]
+                .into_iter()
+                .zip(8..)
+            {
+                a.mov(low, value).unwrap();
+                a.or(low, 0x40).unwrap();
+            }
+            a.or(bpl, 0x30).unwrap();
+            a.mov(byte_ptr(rsp - 8), bpl).unwrap();
+            a.mov(spl, byte_ptr(rsp - 8)).unwrap();
+            a.mov(bh, 0x77).unwrap();
+            a.hlt().unwrap();
+        },
+        |engine| {
+            expect(engine, Exit::Halt, Reply::None);
+            // RAX, RBX, RCX, RDX, RSI, RDI, RSP, RBP, R8 to R15.
+            let expected = [
+                1, 0x7704, 2, 3, 6, 7, 0x20_0035, 0x35, 0x48, 0x49, 0x4A, 0x4B, 0x4C, 0x4D, 0x4E,
+                0x4F,
+            ];
+            assert_eq!(engine.registers().unwrap().general, expected);
         },
     );
 }

@@ -243,7 +243,7 @@ pub trait Engine {
     /// Instructions retired since the last exit, as far as the clock counts them.
     fn instructions(&self) -> u64;
 
-    /// Whether an interrupt can be injected here. A function of the guest's state alone.
+    /// Whether an interrupt can be injected here, once the last exit is answered. A function of the guest's state alone.
     fn accepts_interrupts(&self) -> bool;
 
     /// Injects an external interrupt. Only where [`Self::accepts_interrupts`].

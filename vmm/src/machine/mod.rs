@@ -149,17 +149,16 @@ impl<E: Engine> Machine<E> {
                 Reply::None
             }
             Exit::TscRead { .. } => Reply::Tsc { value: tsc(now_ns) },
-            Exit::Halt => {
-                self.halt();
-                Reply::None
-            }
-            Exit::InjectionPoint => Reply::None,
+            Exit::Halt | Exit::InjectionPoint => Reply::None,
             Exit::Shutdown => {
                 self.ended = Some(EndReason::TripleFault);
                 Reply::None
             }
         };
         self.engine.reply(reply)?;
+        if exit == Exit::Halt {
+            self.halt();
+        }
         if self.devices.reset_requested() {
             self.ended = Some(EndReason::Reset);
         }
