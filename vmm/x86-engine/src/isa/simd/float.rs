@@ -16,6 +16,22 @@ fn float<A, S: Source>(core: &mut Core, op: &Op) -> Step
 where
     A: Arithmetic<Left = Vector, Right = Vector, Output = Vector>,
 {
+    if core.mxcsr.in_host()
+        && let Some(source) = S::read_quickly(core, op)
+    {
+        let result = A::native(core.vector(op.r1), source);
+        core.set_vector(op.r1, result);
+        return Ok(());
+    }
+    float_slowly::<A, S>(core, op)
+}
+
+#[cold]
+#[inline(never)]
+fn float_slowly<A, S: Source>(core: &mut Core, op: &Op) -> Step
+where
+    A: Arithmetic<Left = Vector, Right = Vector, Output = Vector>,
+{
     let native = begin(core)?;
     let source = S::read(core, op)?;
     let result = compute::<A>(core, native, core.vector(op.r1), source)?;

@@ -5,7 +5,7 @@ use std::arch::asm;
 use iced_x86::{Code, Instruction, Mnemonic};
 
 use super::{
-    packed::{Binary, Pshufb, binary},
+    packed::{Binary, Por, Pshufb, binary, moved_down},
     vector::{Aligned, Low32, Second, Source, Vector},
 };
 use crate::{
@@ -61,34 +61,30 @@ fn shuffle<S: Source, const KIND: usize>(core: &mut Core, op: &Op) -> Step {
 fn shuffle_two<S: Source>(core: &mut Core, op: &Op) -> Step {
     core.require_sse()?;
     let source = S::read(core, op)?;
-    let low = shuffled(core.vector(op.r1), &DWORDS, op.immediate).bits() as u64;
-    let high = (shuffled(source, &DWORDS, op.immediate).bits() >> 64) as u64;
-    core.set_xmm(op.r1, u128::from(high) << 64 | u128::from(low));
+    let low = shuffled(core.vector(op.r1), &DWORDS, op.immediate);
+    let high = shuffled(source, &DWORDS, op.immediate >> 4);
+    core.set_vector(op.r1, Vector::low_halves(high, low));
     Ok(())
 }
 
 /// SHUFPD.
 fn shuffle_halves<S: Source>(core: &mut Core, op: &Op) -> Step {
     core.require_sse()?;
-    let source = S::read(core, op)?.bits();
-    let low = (core.xmm(op.r1) >> ((op.immediate & 1) * 64)) as u64;
-    let high = (source >> ((op.immediate >> 1 & 1) * 64)) as u64;
-    core.set_xmm(op.r1, u128::from(high) << 64 | u128::from(low));
+    let source = S::read(core, op)?;
+    let low = moved_down(core.vector(op.r1), (op.immediate & 1) as isize * 8);
+    let high = moved_down(source, (op.immediate >> 1 & 1) as isize * 8);
+    core.set_vector(op.r1, Vector::low_halves(high, low));
     Ok(())
 }
 
 /// PALIGNR.
 fn align<S: Source>(core: &mut Core, op: &Op) -> Step {
     core.require_sse()?;
-    let source = S::read(core, op)?.bits();
-    let destination = core.xmm(op.r1);
-    let bits = (op.immediate as u32 & 0xFF) * 8;
-    let result = match bits {
-        0 => source,
-        1..128 => source >> bits | destination << (128 - bits),
-        _ => destination.checked_shr(bits - 128).unwrap_or(0),
-    };
-    core.set_xmm(op.r1, result);
+    let source = S::read(core, op)?;
+    let bytes = (op.immediate & 0xFF).min(32) as isize;
+    let low = moved_down(source, bytes);
+    let high = moved_down(core.vector(op.r1), bytes - 16);
+    core.set_vector(op.r1, Por::apply(low, high));
     Ok(())
 }
 

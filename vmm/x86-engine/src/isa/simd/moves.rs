@@ -4,7 +4,10 @@ use std::arch::asm;
 
 use iced_x86::Code;
 
-use super::vector::Vector;
+use super::{
+    packed::{Movlhps, Movsd, Movss, binary},
+    vector::{Aligned, Low32, Low64, Second, Source, Unaligned, Vector},
+};
 use crate::{
     cpu::{Core, Halt, Step},
     decode::op::{Handler, Op},
@@ -30,18 +33,18 @@ fn whole(code: Code, memory: bool) -> Option<Handler> {
             false,
         ) => copy,
         (Movups_xmm_xmmm128 | Movupd_xmm_xmmm128 | Movdqu_xmm_xmmm128 | Lddqu_xmm_m128, true) => {
-            load
+            load::<Unaligned>
         }
-        (Movups_xmmm128_xmm | Movupd_xmmm128_xmm | Movdqu_xmmm128_xmm, true) => store,
+        (Movups_xmmm128_xmm | Movupd_xmmm128_xmm | Movdqu_xmmm128_xmm, true) => store::<false>,
         (
             Movaps_xmm_xmmm128 | Movapd_xmm_xmmm128 | Movdqa_xmm_xmmm128 | Movntdqa_xmm_m128,
             true,
-        ) => load_aligned,
+        ) => load::<Aligned>,
         (
             Movaps_xmmm128_xmm | Movapd_xmmm128_xmm | Movdqa_xmmm128_xmm | Movntps_m128_xmm
             | Movntpd_m128_xmm | Movntdq_m128_xmm,
             true,
-        ) => store_aligned,
+        ) => store::<true>,
         _ => return None,
     })
 }
@@ -50,17 +53,17 @@ fn whole(code: Code, memory: bool) -> Option<Handler> {
 fn partial(code: Code, memory: bool) -> Option<Handler> {
     use Code::*;
     Some(match (code, memory) {
-        (Movq_xmm_xmmm64 | Movsd_xmm_xmmm64, true) => load_low::<u64>,
-        (Movss_xmm_xmmm32, true) => load_low::<u32>,
+        (Movq_xmm_xmmm64 | Movsd_xmm_xmmm64, true) => load::<Low64>,
+        (Movss_xmm_xmmm32, true) => load::<Low32>,
         (Movq_xmmm64_xmm | Movsd_xmmm64_xmm | Movlps_m64_xmm | Movlpd_m64_xmm, true) => {
             store_low::<u64>
         }
         (Movss_xmmm32_xmm, true) => store_low::<u32>,
         (Movq_xmm_xmmm64 | Movq_xmmm64_xmm, false) => copy_low,
-        (Movsd_xmm_xmmm64 | Movsd_xmmm64_xmm, false) => merge::<64>,
-        (Movss_xmm_xmmm32 | Movss_xmmm32_xmm, false) => merge::<32>,
-        (Movlps_xmm_m64 | Movlpd_xmm_m64, true) => load_half::<0>,
-        (Movhps_xmm_m64 | Movhpd_xmm_m64, true) => load_half::<64>,
+        (Movsd_xmm_xmmm64 | Movsd_xmmm64_xmm, false) => binary::<Movsd, Second>,
+        (Movss_xmm_xmmm32 | Movss_xmmm32_xmm, false) => binary::<Movss, Second>,
+        (Movlps_xmm_m64 | Movlpd_xmm_m64, true) => binary::<Movsd, Low64>,
+        (Movhps_xmm_m64 | Movhpd_xmm_m64, true) => binary::<Movlhps, Low64>,
         (Movhps_m64_xmm | Movhpd_m64_xmm, true) => store_high,
         _ => return None,
     })
@@ -71,9 +74,9 @@ fn general(code: Code, memory: bool) -> Option<Handler> {
     use Code::*;
     Some(match (code, memory) {
         (Movd_xmm_rm32, false) => from_general::<u32>,
-        (Movd_xmm_rm32, true) => load_low::<u32>,
+        (Movd_xmm_rm32, true) => load::<Low32>,
         (Movq_xmm_rm64, false) => from_general::<u64>,
-        (Movq_xmm_rm64, true) => load_low::<u64>,
+        (Movq_xmm_rm64, true) => load::<Low64>,
         (Movd_rm32_xmm, false) => to_general::<u32>,
         (Movd_rm32_xmm, true) => store_low::<u32>,
         (Movq_rm64_xmm, false) => to_general::<u64>,
@@ -91,50 +94,63 @@ fn general(code: Code, memory: bool) -> Option<Handler> {
 /// MOVUPS, MOVAPS, MOVDQU, MOVDQA… between registers.
 fn copy(core: &mut Core, op: &Op) -> Step {
     core.require_sse()?;
-    core.set_xmm(op.r1, core.xmm(op.r2));
+    core.set_vector(op.r1, core.vector(op.r2));
     Ok(())
 }
 
-/// MOVUPS, MOVUPD, MOVDQU, LDDQU.
-fn load(core: &mut Core, op: &Op) -> Step {
+/// MOVUPS, MOVAPS, MOVDQU, MOVDQA… from memory; MOVQ, MOVSD, MOVD, MOVSS, which clear the rest of the register.
+fn load<S: Source>(core: &mut Core, op: &Op) -> Step {
+    if !core.sse_unavailable
+        && let Some(value) = S::read_quickly(core, op)
+    {
+        core.set_vector(op.r1, value);
+        return Ok(());
+    }
+    load_slowly::<S>(core, op)
+}
+
+#[cold]
+#[inline(never)]
+fn load_slowly<S: Source>(core: &mut Core, op: &Op) -> Step {
     core.require_sse()?;
-    let value: Vector = core.load(op)?;
+    let value = S::read(core, op)?;
     core.set_vector(op.r1, value);
     Ok(())
 }
 
-/// MOVUPS, MOVUPD, MOVDQU.
-fn store(core: &mut Core, op: &Op) -> Step {
-    core.require_sse()?;
-    core.store(op, core.vector(op.r1))
+/// MOVUPS, MOVUPD, MOVDQU; MOVAPS, MOVAPD, MOVDQA, MOVNTPS, MOVNTPD, MOVNTDQ.
+fn store<const ALIGNED: bool>(core: &mut Core, op: &Op) -> Step {
+    let value = core.vector(op.r1);
+    if !core.sse_unavailable && core.store_quickly::<Vector, ALIGNED>(op, value) {
+        return Ok(());
+    }
+    store_slowly::<ALIGNED>(core, op)
 }
 
-/// MOVAPS, MOVAPD, MOVDQA, MOVNTDQA.
-fn load_aligned(core: &mut Core, op: &Op) -> Step {
+#[cold]
+#[inline(never)]
+fn store_slowly<const ALIGNED: bool>(core: &mut Core, op: &Op) -> Step {
     core.require_sse()?;
-    let linear = core.aligned_linear(op, Access::Read)?;
-    let value: Vector = core.load_linear(linear, op.segment)?;
-    core.set_vector(op.r1, value);
-    Ok(())
-}
-
-/// MOVAPS, MOVAPD, MOVDQA, MOVNTPS, MOVNTPD, MOVNTDQ.
-fn store_aligned(core: &mut Core, op: &Op) -> Step {
-    core.require_sse()?;
-    let linear = core.aligned_linear(op, Access::Write)?;
+    let linear = if ALIGNED {
+        core.aligned_linear(op, Access::Write)?
+    } else {
+        core.linear(op, 16, Access::Write)?
+    };
     core.store_linear(linear, op.segment, core.vector(op.r1))
-}
-
-/// MOVQ, MOVSD, MOVD, MOVSS: the rest of the register is cleared.
-fn load_low<T: Width>(core: &mut Core, op: &Op) -> Step {
-    core.require_sse()?;
-    let value: T = core.load(op)?;
-    core.set_xmm(op.r1, u128::from(value.zero_extend()));
-    Ok(())
 }
 
 /// MOVQ, MOVSD, MOVLPS, MOVLPD, MOVD, MOVSS.
 fn store_low<T: Width>(core: &mut Core, op: &Op) -> Step {
+    let value = T::truncate(core.xmm(op.r1) as u64);
+    if !core.sse_unavailable && core.store_quickly::<T, false>(op, value) {
+        return Ok(());
+    }
+    store_low_slowly::<T>(core, op)
+}
+
+#[cold]
+#[inline(never)]
+fn store_low_slowly<T: Width>(core: &mut Core, op: &Op) -> Step {
     core.require_sse()?;
     core.store(op, T::truncate(core.xmm(op.r1) as u64))
 }
@@ -142,25 +158,7 @@ fn store_low<T: Width>(core: &mut Core, op: &Op) -> Step {
 /// MOVQ between registers.
 fn copy_low(core: &mut Core, op: &Op) -> Step {
     core.require_sse()?;
-    core.set_xmm(op.r1, u128::from(core.xmm(op.r2) as u64));
-    Ok(())
-}
-
-/// MOVSS, MOVSD between registers: the rest stays.
-fn merge<const BITS: u32>(core: &mut Core, op: &Op) -> Step {
-    core.require_sse()?;
-    let low = u128::MAX >> (128 - BITS);
-    core.set_xmm(op.r1, core.xmm(op.r1) & !low | core.xmm(op.r2) & low);
-    Ok(())
-}
-
-/// MOVLPS, MOVHPS and their like: the other half stays.
-fn load_half<const SHIFT: u32>(core: &mut Core, op: &Op) -> Step {
-    core.require_sse()?;
-    let value: u64 = core.load(op)?;
-    let half = u128::from(u64::MAX) << SHIFT;
-    let kept = core.xmm(op.r1) & !half;
-    core.set_xmm(op.r1, kept | u128::from(value) << SHIFT);
+    core.set_vector(op.r1, Vector::halves(0, core.xmm(op.r2) as u64));
     Ok(())
 }
 
@@ -174,7 +172,7 @@ fn store_high(core: &mut Core, op: &Op) -> Step {
 fn from_general<T: Width>(core: &mut Core, op: &Op) -> Step {
     core.require_sse()?;
     let value: T = core.get(op.r2);
-    core.set_xmm(op.r1, u128::from(value.zero_extend()));
+    core.set_vector(op.r1, Vector::halves(0, value.zero_extend()));
     Ok(())
 }
 

@@ -18,6 +18,19 @@ pub(super) trait Binary {
 
 /// The handler of a [`Binary`].
 pub(super) fn binary<B: Binary, S: Source>(core: &mut Core, op: &Op) -> Step {
+    if !core.sse_unavailable
+        && let Some(source) = S::read_quickly(core, op)
+    {
+        let result = B::apply(core.vector(op.r1), source);
+        core.set_vector(op.r1, result);
+        return Ok(());
+    }
+    binary_slowly::<B, S>(core, op)
+}
+
+#[cold]
+#[inline(never)]
+fn binary_slowly<B: Binary, S: Source>(core: &mut Core, op: &Op) -> Step {
     core.require_sse()?;
     let source = S::read(core, op)?;
     let result = B::apply(core.vector(op.r1), source);
@@ -73,13 +86,13 @@ vector_instructions! {
         Pavgb Pavgw Pmaxub Pmaxsw Pminub Pminsw
         Psllw Pslld Psllq Psrlw Psrld Psrlq Psraw Psrad
         Andps Andnps Orps Xorps Andpd Andnpd Orpd Xorpd
-        Unpcklps Unpckhps Unpcklpd Unpckhpd Movhlps Movlhps Movsldup Movshdup
+        Unpcklps Unpckhps Unpcklpd Unpckhpd Movhlps Movsldup Movshdup
         Pshufb Phaddw Phaddd Phaddsw Phsubw Phsubd Phsubsw Pmaddubsw Pmulhrsw
         Psignb Psignw Psignd Pabsb Pabsw Pabsd
         Pmuldq Pmulld Pcmpeqq Pcmpgtq Packusdw Phminposuw
         Pminsb Pmaxsb Pminuw Pmaxuw Pminud Pmaxud Pminsd Pmaxsd;
-    Low64: Movddup Pmovsxbw Pmovsxwd Pmovsxdq Pmovzxbw Pmovzxwd Pmovzxdq;
-    Low32: Pmovsxbd Pmovsxwq Pmovzxbd Pmovzxwq;
+    Low64: Movddup Movsd Movlhps Pmovsxbw Pmovsxwd Pmovsxdq Pmovzxbw Pmovzxwd Pmovzxdq;
+    Low32: Movss Pmovsxbd Pmovsxwq Pmovzxbd Pmovzxwq;
     Low16: Pmovsxbq Pmovzxbq;
 }
 
@@ -111,16 +124,31 @@ fn shift(mnemonic: Mnemonic) -> Option<Handler> {
     })
 }
 
+/// PSHUFB controls: 16 bytes from 16 on leave a vector as it is, those from further on or before shift zeros in.
+static WINDOW: [u8; 64] = {
+    let mut window = [0x80; 64];
+    let mut index = 0;
+    while index < 16 {
+        window[16 + index] = index as u8;
+        index += 1;
+    }
+    window
+};
+
+/// The vector moved down by `bytes`, or up where they are negative; at least -16 and at most 32.
+#[inline(always)]
+pub(super) fn moved_down(value: Vector, bytes: isize) -> Vector {
+    let start = (16 + bytes) as usize & 0x3F;
+    let mut control = [0; 16];
+    control.copy_from_slice(&WINDOW[start.min(48)..][..16]);
+    Pshufb::apply(value, Vector::new(u128::from_le_bytes(control)))
+}
+
 /// PSLLDQ, PSRLDQ.
 fn shift_bytes<const LEFT: bool>(core: &mut Core, op: &Op) -> Step {
     core.require_sse()?;
-    let value = core.xmm(op.r1);
-    let bits = (op.immediate as u32 & 0xFF) * 8;
-    let shifted = if LEFT {
-        value.checked_shl(bits)
-    } else {
-        value.checked_shr(bits)
-    };
-    core.set_xmm(op.r1, shifted.unwrap_or(0));
+    let bytes = (op.immediate & 0xFF).min(16) as isize;
+    let shifted = moved_down(core.vector(op.r1), if LEFT { -bytes } else { bytes });
+    core.set_vector(op.r1, shifted);
     Ok(())
 }

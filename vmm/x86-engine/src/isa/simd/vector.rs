@@ -1,12 +1,16 @@
 //! Operands: XMM registers, and memory in the widths that vector instructions read.
 
-use std::arch::x86_64::__m128i;
+use std::arch::x86_64::{__m128i, _mm_set_epi64x, _mm_unpacklo_epi64};
 
 use crate::{
     cpu::{Core, Halt, Register, SegmentName, Step},
     decode::op::Op,
     exception::Exception,
-    memory::{Access, ram::Plain, slow::is_canonical},
+    memory::{
+        Access,
+        ram::{PAGE_BYTES, Plain},
+        slow::is_canonical,
+    },
 };
 
 /// 16 bytes on their way through the host's XMM registers.
@@ -23,6 +27,20 @@ impl Vector {
     pub(super) fn new(bits: u128) -> Self {
         // SAFETY: both are 16 bytes without invalid values.
         Self(unsafe { std::mem::transmute::<u128, __m128i>(bits) })
+    }
+
+    /// Two halves.
+    #[inline(always)]
+    pub(super) fn halves(high: u64, low: u64) -> Self {
+        // SAFETY: SSE2 is part of the architecture.
+        Self(unsafe { _mm_set_epi64x(high as i64, low as i64) })
+    }
+
+    /// The low halves of two vectors.
+    #[inline(always)]
+    pub(super) fn low_halves(high: Self, low: Self) -> Self {
+        // SAFETY: as in `halves`.
+        Self(unsafe { _mm_unpacklo_epi64(low.0, high.0) })
     }
 
     /// From lowest to highest bit.
@@ -46,16 +64,58 @@ impl Core {
         self.xmm[register as usize & 15] = value;
     }
 
-    /// An XMM register.
+    /// An XMM register, for the host's.
     #[inline(always)]
     pub(super) fn vector(&self, register: Register) -> Vector {
-        Vector::new(self.xmm(register))
+        let slot = &raw const self.xmm[register as usize & 15];
+        // SAFETY: both are 16 bytes, aligned to 16, without invalid values.
+        unsafe { slot.cast::<Vector>().read() }
     }
 
-    /// Writes an XMM register.
+    /// Writes an XMM register. All at once: in two halves, as `set_xmm` does, the host could not forward the store to the next load.
     #[inline(always)]
     pub(super) fn set_vector(&mut self, register: Register, value: Vector) {
-        self.set_xmm(register, value.bits());
+        let slot = &raw mut self.xmm[register as usize & 15];
+        // SAFETY: as in `vector`.
+        unsafe { slot.cast::<Vector>().write(value) };
+    }
+
+    /// Loads an operand, if that needs no more than a look into the translation cache.
+    #[inline(always)]
+    fn load_quickly<T: Plain, const ALIGNED: bool>(&self, op: &Op) -> Option<T> {
+        if op.narrow {
+            return None;
+        }
+        let linear = self.flat_linear(op);
+        if ALIGNED && linear & 15 != 0 {
+            return None;
+        }
+        let page = self.tlb.readable(linear, T::BYTES)?;
+        Some(page.load(linear % PAGE_BYTES))
+    }
+
+    /// Stores an operand, if that needs no more than a look into the translation cache; returns whether it did.
+    #[inline(always)]
+    pub(super) fn store_quickly<T: Plain, const ALIGNED: bool>(&self, op: &Op, value: T) -> bool {
+        if op.narrow {
+            return false;
+        }
+        let linear = self.flat_linear(op);
+        if ALIGNED && linear & 15 != 0 {
+            return false;
+        }
+        let Some(page) = self.tlb.writable(linear, T::BYTES) else {
+            return false;
+        };
+        page.store(linear % PAGE_BYTES, value);
+        true
+    }
+
+    /// The linear address in 64-bit mode.
+    #[inline(always)]
+    fn flat_linear(&self, op: &Op) -> u64 {
+        self.offset(op)
+            .wrapping_add(self.long_bases[op.segment as usize])
     }
 
     /// The linear address of a 16-byte operand, which must be aligned (SDM 3A 6.15, #GP).
@@ -92,6 +152,9 @@ impl Core {
 pub(super) trait Source {
     /// Reads it; what it is narrower than a register by is zero.
     fn read(core: &mut Core, op: &Op) -> Result<Vector, Halt>;
+    /// Reads it, if that takes no more than a look into the translation cache. Handlers try this first, and leave all the rest
+    /// to a second function: so the first needs no stack frame.
+    fn read_quickly(core: &Core, op: &Op) -> Option<Vector>;
 }
 
 /// The second register.
@@ -114,6 +177,11 @@ impl Source for Second {
     fn read(core: &mut Core, op: &Op) -> Result<Vector, Halt> {
         Ok(core.vector(op.r2))
     }
+
+    #[inline(always)]
+    fn read_quickly(core: &Core, op: &Op) -> Option<Vector> {
+        Some(core.vector(op.r2))
+    }
 }
 
 impl Source for Aligned {
@@ -122,6 +190,11 @@ impl Source for Aligned {
         let linear = core.aligned_linear(op, Access::Read)?;
         core.load_linear(linear, op.segment)
     }
+
+    #[inline(always)]
+    fn read_quickly(core: &Core, op: &Op) -> Option<Vector> {
+        core.load_quickly::<Vector, true>(op)
+    }
 }
 
 impl Source for Unaligned {
@@ -129,12 +202,22 @@ impl Source for Unaligned {
     fn read(core: &mut Core, op: &Op) -> Result<Vector, Halt> {
         core.load(op)
     }
+
+    #[inline(always)]
+    fn read_quickly(core: &Core, op: &Op) -> Option<Vector> {
+        core.load_quickly::<Vector, false>(op)
+    }
 }
 
 impl Source for Immediate {
     #[inline(always)]
     fn read(_core: &mut Core, op: &Op) -> Result<Vector, Halt> {
-        Ok(Vector::new(u128::from(op.immediate & 0xFF)))
+        Ok(Vector::halves(0, op.immediate & 0xFF))
+    }
+
+    #[inline(always)]
+    fn read_quickly(_core: &Core, op: &Op) -> Option<Vector> {
+        Some(Vector::halves(0, op.immediate & 0xFF))
     }
 }
 
@@ -144,7 +227,13 @@ macro_rules! narrow_source {
             #[inline(always)]
             fn read(core: &mut Core, op: &Op) -> Result<Vector, Halt> {
                 let value: $width = core.load(op)?;
-                Ok(Vector::new(u128::from(value)))
+                Ok(Vector::halves(0, u64::from(value)))
+            }
+
+            #[inline(always)]
+            fn read_quickly(core: &Core, op: &Op) -> Option<Vector> {
+                let value: $width = core.load_quickly::<$width, false>(op)?;
+                Some(Vector::halves(0, u64::from(value)))
             }
         }
     )*};

@@ -199,6 +199,7 @@ impl Core {
 fn clts(core: &mut Core, _op: &Op) -> Step {
     core.require_supervisor()?;
     core.cr0 &= !CR0_TS;
+    core.update_mode();
     Ok(())
 }
 
