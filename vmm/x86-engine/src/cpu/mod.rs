@@ -321,6 +321,9 @@ impl Core {
     /// Whether DR7 enables a breakpoint of such a kind (SDM 3B 17.2.4).
     fn armed(&self, of_kind: impl Fn(u64) -> bool) -> bool {
         let dr7 = self.debug[7];
+        if dr7 & 0xFF == 0 {
+            return false;
+        }
         (0..4).any(|index| dr7 >> (index * 2) & 3 != 0 && of_kind(dr7 >> (16 + index * 4) & 3))
     }
 

@@ -71,6 +71,16 @@ fn a_second_sti_does_not_wait_longer() {
 }
 
 #[test]
+fn a_single_step_does_not_wait_after_sti() {
+    let mut cpu = long_system(&[0xFB, 0x90]);
+    change(&mut cpu, |state| state.rflags |= TF);
+    let (state, vector) = run_to_handler(&mut cpu);
+    assert_eq!(vector, 1);
+    assert_eq!(words(&cpu, &state, 3), [CODE + 1, 0x08, 2 | TF | IF]);
+    assert!(!state.shadow);
+}
+
+#[test]
 fn cli_and_sti_need_io_privilege() {
     for code in [0xFA, 0xFB] {
         let mut cpu = long_system(&[code]);

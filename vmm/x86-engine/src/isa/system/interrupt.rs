@@ -244,6 +244,7 @@ impl Core {
         self.segments[SegmentName::Ss as usize] = stack.segment;
         self.general[Register::Rsp as usize] = stack.pointer;
         self.rip = entry;
+        self.shadow = false;
         self.update_mode();
     }
 }
