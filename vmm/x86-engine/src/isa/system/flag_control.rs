@@ -3,7 +3,7 @@
 use iced_x86::{Code, Instruction};
 
 use crate::{
-    cpu::{Core, Halt, Step},
+    cpu::{Core, Halt, Shadow, Step},
     decode::op::{Op, Selected},
     flags,
     isa::{
@@ -48,7 +48,7 @@ fn sti(core: &mut Core, _op: &Op) -> Step {
     require_io_privilege(core)?;
     if core.flags.system(flags::IF) == 0 {
         core.flags.set_system(flags::IF, true);
-        core.shadow = core.flags.system(flags::TF) == 0;
+        core.shadow = Shadow::Interrupts;
     }
     Ok(())
 }
