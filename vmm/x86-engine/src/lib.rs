@@ -40,7 +40,7 @@ pub mod state;
 #[cfg(test)]
 mod test_support;
 
-pub use cpu::{DescriptorTable, Msrs, Segment, X87};
+pub use cpu::{DescriptorTable, Msrs, Segment, Shadow, X87};
 pub use exit::{Exit, Goal, Reply, Stop};
 pub use memory::ram::Ram;
 pub use run::Cpu;

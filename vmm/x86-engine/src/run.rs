@@ -12,7 +12,7 @@
 //! the state is that of an instruction boundary.
 
 use crate::{
-    cpu::{Core, Halt, Register},
+    cpu::{Core, Halt, Register, Shadow},
     decode::{
         cache::{Block, BlockCache, LIMIT_BLOCK, Run},
         op::{Op, Place},
@@ -241,12 +241,12 @@ impl Cpu {
     /// One instruction with a trap flag, a shadow, a breakpoint or RF around it, or the delivery of a pending trap.
     #[cold]
     fn special_turn(&mut self) -> Turn {
-        if self.core.pending_debug != 0 && !self.core.shadow {
+        if self.core.pending_debug != 0 && self.core.shadow != Shadow::Traps {
             let status = std::mem::take(&mut self.core.pending_debug);
             self.core.pending = Some(Exception::debug(status));
             return self.deliver_pending();
         }
-        if self.core.flags.system(flags::RF) == 0 {
+        if self.core.flags.system(flags::RF) == 0 && self.core.shadow != Shadow::Traps {
             let hit = self.core.matching_breakpoints();
             if hit != 0 {
                 self.core.pending = Some(Exception::debug(hit));
@@ -255,10 +255,10 @@ impl Cpu {
         }
         // A fault would set it again, in the RFLAGS that are pushed.
         self.core.flags.set_system(flags::RF, false);
-        let shadowed = self.core.shadow;
+        let shadowed = self.core.shadow != Shadow::None;
         let turn = self.single();
         if shadowed {
-            self.core.shadow = false;
+            self.core.shadow = Shadow::None;
         }
         turn
     }
@@ -547,7 +547,7 @@ impl Core {
     /// Whether the next instruction is not to be executed in a block.
     #[inline(always)]
     fn is_special(&self) -> bool {
-        self.shadow
+        self.shadow != Shadow::None
             || self.pending_debug != 0
             || self.flags.system(flags::TF | flags::RF) != 0
             || self.breakpoints_armed

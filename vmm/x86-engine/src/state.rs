@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cpu::{
         CR0_ET, CR0_NE, CR0_PE, CodeSize, Core, DescriptorTable, Msrs, Register, Segment,
-        SegmentName, X87,
+        SegmentName, Shadow, X87,
     },
     exit::{Answer, Completion, Exit},
     flags::Flags,
@@ -67,8 +67,8 @@ pub struct State {
     pub mxcsr: u32,
     /// The x87.
     pub x87: X87,
-    /// Interrupts wait for one more instruction.
-    pub shadow: bool,
+    /// What waits for one more instruction.
+    pub shadow: Shadow,
     /// What a debug trap that waits to be delivered leaves in DR6; 0 if none does.
     pub pending_debug: u64,
     /// Instructions since the last exit.
@@ -159,7 +159,7 @@ impl Default for State {
             xmm: [0; 16],
             mxcsr: 0x1F80,
             x87: X87::INITIAL,
-            shadow: false,
+            shadow: Shadow::None,
             pending_debug: 0,
             since_exit: 0,
             retired: 0,
@@ -269,7 +269,7 @@ impl Core {
             breakpoints_armed: false,
             completed: false,
             untraced: false,
-            shadow: false,
+            shadow: Shadow::None,
             pending_debug: 0,
             pending: None,
             exit: None,

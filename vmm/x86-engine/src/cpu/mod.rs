@@ -31,6 +31,18 @@ pub(crate) enum Halt {
     Repeat,
 }
 
+/// What waits until one more instruction has retired (SDM 3A 6.8.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Shadow {
+    /// Nothing does.
+    #[default]
+    None,
+    /// After STI: interrupts.
+    Interrupts,
+    /// After MOV SS and POP SS: interrupts, traps and instruction breakpoints.
+    Traps,
+}
+
 /// What a handler returns.
 pub(crate) type Step = Result<(), Halt>;
 
@@ -195,8 +207,8 @@ pub(crate) struct Core {
     pub(crate) completed: bool,
     /// The instruction that is being executed does not trap although TF was set before it.
     pub(crate) untraced: bool,
-    /// No interrupt is taken before the next instruction has retired (STI, MOV SS).
-    pub(crate) shadow: bool,
+    /// What is not taken before the next instruction has retired.
+    pub(crate) shadow: Shadow,
     /// A #DB to deliver before the next instruction: what goes to DR6.
     pub(crate) pending_debug: u64,
     pub(crate) pending: Option<Exception>,
@@ -249,7 +261,7 @@ impl Core {
 
     /// Whether external interrupts can be taken.
     pub(crate) fn accepts_interrupts(&self) -> bool {
-        self.flags.system(flags::IF) != 0 && !self.shadow && self.pending_debug == 0
+        self.flags.system(flags::IF) != 0 && self.shadow == Shadow::None && self.pending_debug == 0
     }
 
     /// EFER.LMA: long mode, 64-bit or compatibility.
@@ -321,6 +333,9 @@ impl Core {
     /// Whether DR7 enables a breakpoint of such a kind (SDM 3B 17.2.4).
     fn armed(&self, of_kind: impl Fn(u64) -> bool) -> bool {
         let dr7 = self.debug[7];
+        if dr7 & 0xFF == 0 {
+            return false;
+        }
         (0..4).any(|index| dr7 >> (index * 2) & 3 != 0 && of_kind(dr7 >> (16 + index * 4) & 3))
     }
 

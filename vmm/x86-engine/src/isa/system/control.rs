@@ -179,7 +179,8 @@ impl Core {
             self.load_pointers(table)?;
         }
         self.cr4 = value;
-        if changed & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_SMEP | CR4_SMAP) != 0 {
+        // Global pages are cached no longer than others, and SMAP's translations are kept apart.
+        if changed & (CR4_PAE | CR4_PSE | CR4_SMEP) != 0 {
             self.flush_translations();
         }
         self.update_mode();

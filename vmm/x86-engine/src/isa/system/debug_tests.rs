@@ -67,6 +67,21 @@ fn an_instruction_breakpoint_is_a_fault_and_rf_passes_it() {
 }
 
 #[test]
+fn a_breakpoint_behind_a_load_of_ss_does_not_hit_but_one_behind_sti_does() {
+    for (first, hits) in [(&[0x8E, 0xD0][..], false), (&[0x90, 0xFB], true)] {
+        let mut cpu = long_system(&[first, &[0x90, 0xF4]].concat());
+        change(&mut cpu, |state| {
+            state.general[0] = u64::from(KERNEL_DATA);
+            state.debug[1] = CODE + 2;
+            state.debug[7] |= 1 << 2;
+        });
+        cpu.run(crate::Goal::Exit);
+        let halted = if hits { handler(1) + 1 } else { CODE + 4 };
+        assert_eq!(cpu.save().rip, halted);
+    }
+}
+
+#[test]
 fn a_data_breakpoint_traps_after_the_store_that_arms_it_with_a_move() {
     // mov dr7, rax; mov [rdi], eax; nop
     let mut cpu = long_system(&[0x0F, 0x23, 0xF8, 0x89, 0x07, 0x90]);

@@ -3,7 +3,7 @@
 use iced_x86::{Code, Instruction};
 
 use crate::{
-    cpu::{Core, Halt, Step},
+    cpu::{Core, Halt, Shadow, Step},
     decode::op::{Op, Selected},
     flags,
     isa::{
@@ -43,12 +43,12 @@ fn cli(core: &mut Core, _op: &Op) -> Step {
     Ok(())
 }
 
-/// Interrupts wait for one more instruction if they were off.
+/// Interrupts wait for one more instruction if they were off. Traps do not: a single step is taken at once, and ends the wait.
 fn sti(core: &mut Core, _op: &Op) -> Step {
     require_io_privilege(core)?;
     if core.flags.system(flags::IF) == 0 {
         core.flags.set_system(flags::IF, true);
-        core.shadow = true;
+        core.shadow = Shadow::Interrupts;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 use crate::{
     Goal, Stop,
-    cpu::{CR0_AM, CR4_SMAP},
+    cpu::{CR0_AM, CR4_SMAP, Shadow},
     flags::{AC, CF, ID, IF, IOPL, NT, RF, TF, VIF_VIP, VM},
     isa::system::test_support::*,
     test_support::{CODE, DATA, STACK},
@@ -57,7 +57,7 @@ fn interrupts_wait_one_instruction_after_sti() {
     assert!(!cpu.accepts_interrupts());
     step(&mut cpu);
     assert!(!cpu.accepts_interrupts());
-    assert!(cpu.save().shadow);
+    assert_eq!(cpu.save().shadow, Shadow::Interrupts);
     step(&mut cpu);
     assert!(cpu.accepts_interrupts());
 }
@@ -68,6 +68,16 @@ fn a_second_sti_does_not_wait_longer() {
     step(&mut cpu);
     step(&mut cpu);
     assert!(cpu.accepts_interrupts());
+}
+
+#[test]
+fn a_single_step_does_not_wait_after_sti() {
+    let mut cpu = long_system(&[0xFB, 0x90]);
+    change(&mut cpu, |state| state.rflags |= TF);
+    let (state, vector) = run_to_handler(&mut cpu);
+    assert_eq!(vector, 1);
+    assert_eq!(words(&cpu, &state, 3), [CODE + 1, 0x08, 2 | TF | IF]);
+    assert_eq!(state.shadow, Shadow::None);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::{
     transfer::null_stack,
 };
 use crate::{
-    cpu::{Core, Halt, Register, Segment, SegmentName, Step},
+    cpu::{Core, Halt, Register, Segment, SegmentName, Shadow, Step},
     decode::op::{Handler, Op, Selected},
     exception::Exception,
     flags,
@@ -76,7 +76,7 @@ fn is_fault(exception: &Exception) -> bool {
 impl Core {
     /// Delivers an exception.
     pub(crate) fn deliver_exception(&mut self, exception: Exception) -> Step {
-        if !self.shadow {
+        if self.shadow != Shadow::Traps {
             // A data breakpoint of an instruction that then faulted: it will hit again.
             self.pending_debug = 0;
         }
@@ -244,6 +244,7 @@ impl Core {
         self.segments[SegmentName::Ss as usize] = stack.segment;
         self.general[Register::Rsp as usize] = stack.pointer;
         self.rip = entry;
+        self.shadow = Shadow::None;
         self.update_mode();
     }
 }

@@ -16,6 +16,8 @@ mod debug;
 mod descriptor;
 mod far;
 mod flag_control;
+#[cfg(test)]
+mod fuzz_tests;
 pub(crate) mod interrupt;
 mod iret;
 mod machine;

@@ -9,7 +9,7 @@ use super::{
     transfer::null_stack,
 };
 use crate::{
-    cpu::{CodeSize, Core, Halt, Register, Segment, SegmentName, Step},
+    cpu::{CodeSize, Core, Halt, Register, Segment, SegmentName, Shadow, Step},
     decode::{
         op::{Handler, Op, Selected},
         translate::segment,
@@ -88,7 +88,7 @@ fn write_selector<S: Source<u16>>(core: &mut Core, op: &Op) -> Step {
 
 fn shadow_stack_load(core: &mut Core, op: &Op) {
     if name(op) == SegmentName::Ss {
-        core.shadow = true;
+        core.shadow = Shadow::Traps;
     }
 }
 

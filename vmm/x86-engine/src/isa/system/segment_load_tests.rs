@@ -1,5 +1,5 @@
 use crate::{
-    cpu::Segment,
+    cpu::{Segment, Shadow},
     flags::IF,
     isa::system::test_support::*,
     run::Cpu,
@@ -101,7 +101,7 @@ fn stack_segments_are_checked() {
 fn interrupts_and_traps_wait_after_a_load_of_ss() {
     let mut cpu = prepared(&[0x8E, 0xD0, 0x90], KERNEL_DATA, 0);
     assert!(cpu.accepts_interrupts());
-    assert!(step(&mut cpu).shadow);
+    assert_eq!(step(&mut cpu).shadow, Shadow::Traps);
     assert!(!cpu.accepts_interrupts());
     step(&mut cpu);
     assert!(cpu.accepts_interrupts());
