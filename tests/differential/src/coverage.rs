@@ -6,8 +6,6 @@ use iced_x86::{Code, Decoder, DecoderOptions};
 
 use crate::{case::Case, rig::Verdict};
 
-/// #UD.
-const INVALID_OPCODE: u8 = 6;
 /// #GP: the HLT behind a case.
 const GENERAL_PROTECTION: u8 = 13;
 
@@ -50,9 +48,7 @@ impl Coverage {
             if index == 0 {
                 count.faults += u64::from(verdict.vector != GENERAL_PROTECTION);
                 count.differences += u64::from(!verdict.same);
-                let missing =
-                    verdict.soft_vector == Some(INVALID_OPCODE) && verdict.vector != INVALID_OPCODE;
-                count.missing += u64::from(missing);
+                count.missing += u64::from(verdict.is_missing());
             }
         }
     }

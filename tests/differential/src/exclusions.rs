@@ -5,6 +5,8 @@
 
 use iced_x86::{Code, CpuidFeature, EncodingKind, Instruction, Mnemonic, OpKind};
 
+use crate::layout::{CODE, CODE_BYTES};
+
 /// Instructions that are not compared.
 pub const EXCLUDED: &[(&[Mnemonic], &str)] = &[
     (
@@ -212,9 +214,12 @@ pub fn allowed(instruction: &Instruction, case_at: u64) -> bool {
         return false;
     }
     let code = instruction.code();
-    // XCHG R8,RAX with a REP prefix, which iced-x86 takes for PAUSE.
-    if code == Code::Pause && instruction.len() > 2 {
-        return false;
+    match code.mnemonic() {
+        // XCHG R8,RAX with a REP prefix, which iced-x86 takes for PAUSE.
+        Mnemonic::Pause if instruction.len() > 2 => return false,
+        // AMD raises #UD without fetching the rest, which may lie in a page that is not there.
+        Mnemonic::Ud0 | Mnemonic::Ud1 if instruction.next_ip() > CODE + CODE_BYTES => return false,
+        _ => {}
     }
     if !exists(code) || !in_model(code) || excluded(code).is_some() {
         return false;

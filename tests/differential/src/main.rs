@@ -1,140 +1,184 @@
-//! The long run: `differential --cases 2000000`.
+//! The long run: `differential --cases 2000000`. Ends with 1 if the processors differ, with 2 if it could not run.
 
-use std::{collections::BTreeMap, io::Write, time::Instant};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Instant,
+};
 
 use clap::Parser;
 use lockstep_differential::{
-    case::Case, coverage::Coverage, generate::Generator, layout::BATCH, minimise::minimise,
-    rig::Rig, text,
+    coverage::Count,
+    exclusions,
+    generate::Generator,
+    hunt::{Plan, Summary, hunt},
+    rig::Rig,
+    text,
 };
 
-/// Random instructions on the real processor and on the software CPU; ends with 1 if they differ.
+/// Random instructions on the real processor and on the software CPU.
 #[derive(Parser)]
 struct Options {
-    /// Cases.
+    /// Cases
     #[arg(long, default_value_t = 100_000)]
     cases: u64,
-    /// Decides all cases.
+    /// Decides all cases
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The first case's number.
+    /// The first case's number
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// Only encodings whose name (iced-x86's, such as Add_rm8_r8) begins with this; several are separated by commas.
+    /// Only encodings whose names (iced-x86's, such as Add_rm8_r8) begin so; separated by commas
     #[arg(long, default_value = "")]
     only: String,
-    /// Differences to report for each mnemonic.
+    /// Reports for each instruction
     #[arg(long, default_value_t = 1)]
     reports: u64,
-    /// Prints one JSON object instead of text.
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Prints the counts of every mnemonic.
+    /// Print the case with number FROM, and run nothing
     #[arg(long)]
-    table: bool,
+    show: bool,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let options = Options::parse();
+    match run(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "Error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<bool> {
     let prefixes: Vec<&str> = options.only.split(',').collect();
     let generator = Generator::new(options.seed, |code| {
         let name = format!("{code:?}");
         prefixes.iter().any(|prefix| name.starts_with(prefix))
     });
+    if generator.candidates().is_empty() {
+        anyhow::bail!(
+            "No encoding begins with {:?}: give names as iced-x86 has them",
+            options.only
+        );
+    }
+    let mut out = io::stdout().lock();
+    if options.show {
+        let case = generator.case(options.from);
+        for line in text::disassembly(&case) {
+            writeln!(out, "# {line}")?;
+        }
+        out.write_all(text::write(&case).as_bytes())?;
+        return Ok(true);
+    }
+    let plan = Plan {
+        seed: options.seed,
+        from: options.from,
+        cases: options.cases,
+        reports: options.reports,
+    };
     let mut rig = Rig::new()?;
-    let mut coverage = Coverage::new(generator.candidates());
-    let mut reported: BTreeMap<String, u64> = BTreeMap::new();
-    let mut out = std::io::stdout().lock();
     let start = Instant::now();
-    let mut different = 0;
-    let mut number = options.from;
-    let end = options.from + options.cases;
-    while number < end {
-        let last = end.min(number + BATCH as u64);
-        let cases: Vec<Case> = (number..last)
-            .map(|number| generator.case(number))
-            .collect();
-        let verdicts = rig.batch(&cases)?;
-        for (index, verdict) in verdicts.into_iter().enumerate() {
-            coverage.add(&cases[index], verdict);
-            if verdict.same {
-                continue;
-            }
-            different += 1;
-            let case = &cases[index];
-            let lines = text::disassembly(case);
-            let small = if lines.len() > 1 {
-                smaller(&mut rig, case)?
-            } else {
-                case.clone()
-            };
-            let key = text::disassembly(&small)
-                .iter()
-                .map(|l| l.split(['(', ')']).nth_back(1).unwrap_or("?").to_owned())
-                .collect::<Vec<_>>()
-                .join(";");
-            let count = reported.entry(key).or_default();
-            *count += 1;
-            if *count > options.reports {
-                continue;
-            }
-            let small = smaller(&mut rig, case)?;
-            writeln!(
-                out,
-                "--- seed {} case {}",
-                options.seed,
-                number + index as u64
-            )?;
-            for line in text::disassembly(&small) {
-                writeln!(out, "# {line}")?;
-            }
-            write!(out, "{}", text::write(&small))?;
-            for d in rig.compare(&small)? {
-                writeln!(out, "#   {}: real {} soft {}", d.what, d.expected, d.actual)?;
-            }
+    let mut shown = 0;
+    let summary = hunt(&mut rig, &generator, &plan, |done| {
+        let seconds = start.elapsed().as_secs();
+        if seconds >= shown + PROGRESS_SECONDS {
+            shown = seconds;
+            let _ = writeln!(io::stderr(), "{done} cases in {seconds} s");
         }
-        number = last;
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    if options.json {
+        writeln!(out, "{}", json(&plan, &summary, seconds))?;
+    } else {
+        print(&mut out, &plan, &summary, seconds)?;
     }
-    eprintln!(
-        "{} cases, {different} different, {:.1} us a case",
-        options.cases,
-        start.elapsed().as_micros() as f64 / options.cases as f64
-    );
-    for (k, n) in &reported {
-        eprintln!("{n:6} {k}");
-    }
-    if options.table {
-        for (m, c) in coverage.by_mnemonic() {
-            writeln!(
-                out,
-                "{m:16} {:8} {:8} {:8} {:8}",
-                c.cases, c.faults, c.missing, c.differences
-            )?;
-        }
-    }
-    eprintln!("never: {:?}", coverage.never());
-    let missing: Vec<_> = coverage
-        .iter()
-        .filter(|(_, c)| c.missing > 0)
-        .map(|(c, _)| c)
-        .collect();
-    eprintln!("missing: {:?}", missing);
-    let _ = options.json;
-    Ok(())
+    Ok(summary.is_clean())
 }
 
-fn smaller(rig: &mut Rig, case: &Case) -> anyhow::Result<Case> {
-    let kind = |differences: &[lockstep_differential::compare::Difference]| {
-        differences.first().map(|d| {
-            if d.what == "vector" {
-                (d.what.clone(), d.expected.clone(), d.actual.clone())
-            } else {
-                (d.what.clone(), String::new(), String::new())
-            }
-        })
-    };
-    let wanted = kind(&rig.compare(case)?);
-    Ok(minimise(case, |c| {
-        rig.compare(c).is_ok_and(|d| kind(&d) == wanted)
-    }))
+/// Between two lines of progress.
+const PROGRESS_SECONDS: u64 = 10;
+
+fn print(out: &mut impl Write, plan: &Plan, summary: &Summary, seconds: f64) -> io::Result<()> {
+    writeln!(
+        out,
+        "{:16} {:>10} {:>10} {:>10}",
+        "mnemonic", "cases", "faults", "different"
+    )?;
+    let table = summary.coverage.by_mnemonic();
+    for (mnemonic, count) in &table {
+        let Count {
+            cases,
+            faults,
+            differences,
+            ..
+        } = count;
+        writeln!(
+            out,
+            "{mnemonic:16} {cases:>10} {faults:>10} {differences:>10}"
+        )?;
+    }
+    for report in &summary.reports {
+        writeln!(out, "\n{report}")?;
+    }
+    for (kind, count) in &summary.kinds {
+        writeln!(out, "{count:>8} {kind}")?;
+    }
+    let missing: Vec<String> = names(summary, |count| count.missing > 0);
+    if !missing.is_empty() {
+        writeln!(out, "The software CPU lacks {}", missing.join(" "))?;
+    }
+    let never = names(summary, |count| count.cases == 0);
+    if !never.is_empty() {
+        writeln!(out, "Never tried: {}", never.join(" "))?;
+    }
+    writeln!(
+        out,
+        "{} cases of seed {} in {seconds:.0} s ({:.0} a second): {} mnemonics in {} encodings, {} not compared; {} different, {} when stepped, {} within the program",
+        summary.cases,
+        plan.seed,
+        summary.cases as f64 / seconds,
+        table.len(),
+        summary.coverage.iter().count(),
+        exclusions::EXCLUDED
+            .iter()
+            .map(|(mnemonics, _)| mnemonics.len())
+            .sum::<usize>(),
+        summary.different,
+        summary.stepped_otherwise,
+        summary.in_program,
+    )
+}
+
+fn names(summary: &Summary, wanted: impl Fn(Count) -> bool) -> Vec<String> {
+    summary
+        .coverage
+        .iter()
+        .filter(|(_, count)| wanted(*count))
+        .map(|(code, _)| format!("{code:?}"))
+        .collect()
+}
+
+fn json(plan: &Plan, summary: &Summary, seconds: f64) -> serde_json::Value {
+    serde_json::json!({
+        "seed": plan.seed,
+        "from": plan.from,
+        "cases": summary.cases,
+        "seconds": seconds,
+        "different": summary.different,
+        "stepped_otherwise": summary.stepped_otherwise,
+        "in_program": summary.in_program,
+        "mnemonics": summary.coverage.by_mnemonic(),
+        "missing": names(summary, |count| count.missing > 0),
+        "never": names(summary, |count| count.cases == 0),
+        "excluded": exclusions::EXCLUDED.iter().map(|(mnemonics, reason)| {
+            let names: Vec<String> = mnemonics.iter().map(|mnemonic| format!("{mnemonic:?}")).collect();
+            serde_json::json!({"mnemonics": names, "reason": reason})
+        }).collect::<Vec<_>>(),
+        "reports": summary.reports.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
 }

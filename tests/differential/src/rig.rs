@@ -13,15 +13,6 @@ use crate::{
     soft::{Left, SoftCpu},
 };
 
-/// A case on which the two differ.
-#[derive(Clone, Debug)]
-pub struct Finding {
-    /// The case.
-    pub case: Case,
-    /// In what.
-    pub differences: Vec<Difference>,
-}
-
 /// Both processors.
 pub struct Rig {
     real: RealCpu,
@@ -37,6 +28,15 @@ pub struct Verdict {
     pub soft_vector: Option<u8>,
     /// Whether the two agree.
     pub same: bool,
+}
+
+impl Verdict {
+    /// Whether the software CPU lacks the instruction.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        const INVALID_OPCODE: u8 = 6;
+        self.soft_vector == Some(INVALID_OPCODE) && self.vector != INVALID_OPCODE
+    }
 }
 
 impl Rig {
@@ -55,40 +55,33 @@ impl Rig {
         })
     }
 
-    /// Runs a batch on both; returns how each case went.
+    /// Runs a batch on both; returns how each case went, and the numbers of those that go another way when the software CPU runs the
+    /// whole test program, as the real processor does.
     ///
     /// # Errors
     /// If KVM fails.
-    pub fn batch(&mut self, cases: &[Case]) -> Result<Vec<Verdict>, KvmError> {
+    pub fn batch(&mut self, cases: &[Case]) -> Result<(Vec<Verdict>, Vec<usize>), KvmError> {
         let expected = self.real(cases)?;
-        Ok(cases
-            .iter()
-            .zip(&expected)
-            .map(|(case, expected)| {
-                let actual = self.soft.run(case);
-                Verdict {
-                    vector: expected.vector,
-                    soft_vector: actual.as_ref().ok().map(|outcome| outcome.vector),
-                    same: compare(case, expected, &actual).is_empty(),
+        let alone: Vec<Result<Outcome, Left>> =
+            cases.iter().map(|case| self.soft.run(case)).collect();
+        let together = self.soft.run_batch(cases);
+        let otherwise = (0..cases.len())
+            .filter(|&index| match (&alone[index], &together) {
+                (Ok(alone), Ok(together)) => {
+                    !differences(&cases[index], alone, &together[index]).is_empty()
                 }
+                // Where a case does not end, the batch cannot.
+                (alone, together) => alone.is_ok() && together.is_err(),
             })
-            .collect())
-    }
-
-    /// Runs a batch on both, the software CPU executing the test program itself; returns the cases that went wrong.
-    ///
-    /// # Errors
-    /// If KVM fails.
-    pub fn whole_program(&mut self, cases: &[Case]) -> Result<Vec<usize>, KvmError> {
-        let expected = self.real(cases)?;
-        let Ok(actual) = self.soft.run_batch(cases) else {
-            return Ok((0..cases.len()).collect());
-        };
-        Ok((0..cases.len())
-            .filter(|index| {
-                !differences(&cases[*index], &expected[*index], &actual[*index]).is_empty()
+            .collect();
+        let verdicts = (0..cases.len())
+            .map(|index| Verdict {
+                vector: expected[index].vector,
+                soft_vector: alone[index].as_ref().ok().map(|outcome| outcome.vector),
+                same: compare(&cases[index], &expected[index], &alone[index]).is_empty(),
             })
-            .collect())
+            .collect();
+        Ok((verdicts, otherwise))
     }
 
     /// Whether the software CPU, going instruction by instruction, does what it does in one go.
@@ -110,7 +103,11 @@ impl Rig {
         Ok(compare(case, &expected[0], &actual))
     }
 
-    fn real(&mut self, cases: &[Case]) -> Result<Vec<Outcome>, KvmError> {
+    /// Runs cases on the real processor alone.
+    ///
+    /// # Errors
+    /// If KVM fails.
+    pub fn real(&mut self, cases: &[Case]) -> Result<Vec<Outcome>, KvmError> {
         let outcomes = self.real.run(cases);
         if outcomes.is_err() {
             // The guest is lost; the next case gets a new one.

@@ -193,6 +193,7 @@ fn user_mode() -> State {
     let mut state = State {
         rflags: RFLAGS,
         segments: [null, code, data, null, at(FS_BASE), at(GS_BASE)],
+        ldtr: Segment::default(),
         gdtr: table(REGISTERS.gdt),
         idtr: table(REGISTERS.halting_idt),
         cr0: CR0,

@@ -138,8 +138,8 @@ fn related(one: Code, other: Code) -> bool {
 fn single(random: &mut Random, code: Code) -> Option<Case> {
     let mut builder = Builder::new(random);
     builder.code_at = code_at(builder.random);
-    let (_, bytes) = builder.encoded(code, builder.code_at)?;
-    Some(builder.finish(bytes, code))
+    let (instruction, bytes) = builder.encoded(code, builder.code_at)?;
+    exclusions::allowed(&instruction, builder.code_at).then(|| builder.finish(bytes, code))
 }
 
 fn mutated(random: &mut Random, code: Code) -> Option<Case> {
@@ -162,13 +162,14 @@ fn mutated(random: &mut Random, code: Code) -> Option<Case> {
     (decoded > 0).then(|| builder.finish(bytes, code))
 }
 
-/// Prefixes that vendors treat differently: an operand size on a near branch (SDM 2A, Jcc and others, against AMD APM 3).
+/// Prefixes that vendors treat differently: an operand size on a near branch (SDM 2A, Jcc and others, against AMD APM 3); a repeat prefix on LOOPE
+/// or LOOPNE, which replaces the condition on AMD's processors.
 fn has_useless_prefix(bytes: &[u8], instruction: &Instruction) -> bool {
     let branches = !matches!(
         instruction.flow_control(),
         iced_x86::FlowControl::Next | iced_x86::FlowControl::Exception
     );
-    branches && bytes.contains(&0x66)
+    branches && bytes.iter().any(|byte| matches!(byte, 0x66 | 0xF2 | 0xF3))
 }
 
 fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
@@ -294,7 +295,9 @@ impl<'a> Builder<'a> {
             self.add_prefixes(&mut instruction);
             self.adjust(&instruction);
             let mut encoder = Encoder::new(64);
-            if encoder.encode(&instruction, at).is_ok() {
+            if let Ok(length) = encoder.encode(&instruction, at) {
+                instruction.set_ip(at);
+                instruction.set_len(length);
                 return Some((instruction, encoder.take_buffer()));
             }
             // AH with a REX prefix, or a target out of reach.
