@@ -18,6 +18,7 @@ use vmm::{
     },
     engine::EngineKind,
     host::{Event, StampedEvent},
+    machine::boot::BootProtocol,
 };
 
 use crate::images;
@@ -38,8 +39,10 @@ pub enum Talk {
 pub struct Guest {
     /// What runs it.
     pub engine: EngineKind,
-    /// ELF file.
+    /// A bzImage, or an ELF file.
     pub kernel: PathBuf,
+    /// How it is entered.
+    pub boot: BootProtocol,
     /// Initial RAM disk.
     pub initrd: Option<PathBuf>,
     /// Command line.
@@ -59,6 +62,7 @@ impl Guest {
         Self {
             engine,
             kernel: images::bare(name),
+            boot: BootProtocol::Auto,
             initrd: None,
             command_line: command_line.to_owned(),
             memory: "16M",
@@ -81,6 +85,7 @@ impl Guest {
         .into();
         arguments.push(self.command_line.clone().into());
         arguments.extend(["--kernel".into(), self.kernel.clone().into()]);
+        arguments.extend(["--boot".into(), self.boot.to_string().into()]);
         arguments.extend(["--log".into(), log.into()]);
         if let Talk::Requests(_) = self.talk {
             arguments.extend(["--mac", "52:54:00:6c:73:01"].map(OsString::from));

@@ -7,6 +7,7 @@ use lockstep_tests::{
     images, on_every_engine,
     twins::{Guest, Recording, Talk},
 };
+use vmm::machine::boot::BootProtocol;
 
 /// Seeds of the recorded runs' timing.
 const SEEDS: std::ops::Range<u64> = 1..6;
@@ -78,6 +79,7 @@ on_every_engine! {
         let guest = Guest {
             engine,
             kernel: images::variable("LOCKSTEP_LINUX_KERNEL").into(),
+            boot: BootProtocol::Auto,
             initrd: Some(images::variable("LOCKSTEP_LINUX_INITRD").into()),
             command_line: format!("{command_line} lockstep.run=poweroff"),
             memory: "96M",

@@ -183,7 +183,7 @@ fn first_state(boot: &BootState) -> State {
         efer: boot.efer,
         ..State::default()
     };
-    (state.general[4], state.general[6]) = (boot.rsp, boot.rsi);
+    (state.general[3], state.general[4], state.general[6]) = (boot.rbx, boot.rsp, boot.rsi);
     state
 }
 
