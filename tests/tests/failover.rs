@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use lockstep_tests::{
-    on_every_engine,
+    images, on_every_engine,
     rig::{self, CALM, NERVOUS, PATIENCE, Scene, ask},
 };
 use tokio::sync::watch;
 use vmm::{
     demo::{
-        ArbiterKind, DemoError, Guest, Member, RigOptions,
+        ArbiterKind, DemoError, Guest, Images, Member, RigOptions,
         network::{Cable, Host},
         rig::BACKUP_PORT,
         round::{self, Stage},
@@ -107,6 +107,34 @@ on_every_engine! {
                 Duration::from_secs(1) + kill_after,
             );
         }
+    }
+}
+
+/// The software CPU takes over in the middle of a computation, at whatever instruction the log ended at. KVM cannot interrupt such a guest.
+#[test]
+fn a_guest_that_computes_without_exits_computes_on_after_a_failover_on_soft() {
+    for kill_after in kill_times(5) {
+        let mut options = bare(ArbiterKind::Tcp, CALM)(EngineKind::Soft);
+        let kernel = images::bare("spinner");
+        // 52 ms from tick to tick: longer than between two digests.
+        options.images = Images::named(Guest::Bare, kernel, None, "hz=19 count=20");
+        rig::play(options, |mut scene: Scene| async move {
+            let result = async {
+                scene.rig.start_pair().await?;
+                let formed = |event: &Event| matches!(event, Event::PairFormed { .. });
+                scene.expect(Member::Primary, "a pair", formed).await?;
+                tokio::time::sleep(kill_after).await;
+                scene.rig.kill(Member::Primary)?;
+                scene.expect_live(Member::Backup).await?;
+                let ended = |event: &Event| matches!(event, Event::Ended { reason, .. } if reason == "Reset");
+                scene
+                    .expect(Member::Backup, "the guest's end", ended)
+                    .await?;
+                Ok(())
+            };
+            let result = result.await;
+            (scene, result)
+        });
     }
 }
 
