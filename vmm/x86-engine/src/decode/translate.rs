@@ -118,7 +118,13 @@ fn set_memory(op: &mut Op, instruction: &Instruction, block: u64, code: CodeSize
             address_bits(instruction)
         }
     };
-    op.segment = segment(instruction.memory_segment());
+    op.segment = match segment(instruction.memory_segment()) {
+        name @ (SegmentName::Fs | SegmentName::Gs) => name,
+        name if code != CodeSize::Bits64 => name,
+        // 64-bit mode ignores the other prefixes (SDM 1 3.3.4); the stack's registers still mean the stack.
+        _ if matches!(op.base, Register::Rsp | Register::Rbp) => SegmentName::Ss,
+        _ => SegmentName::Ds,
+    };
     op.narrow = code != CodeSize::Bits64 || op.address_bits != 64;
     // 64-bit addresses have no high part of the displacement to lose; narrower ones are cut where they are used.
 }

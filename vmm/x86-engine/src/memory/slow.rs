@@ -85,6 +85,7 @@ impl Core {
     }
 
     fn probe(&mut self, linear: u64, bytes: u64, segment: SegmentName, access: Access) -> Step {
+        self.check_both_ends(linear, bytes, segment)?;
         self.page_of(linear, segment, access)?;
         let last = linear.wrapping_add(bytes - 1);
         if last / PAGE_BYTES != linear / PAGE_BYTES {
@@ -157,6 +158,7 @@ impl Core {
         segment: SegmentName,
         access: Access,
     ) -> Result<impl Iterator<Item = Piece> + use<>, Halt> {
+        self.check_both_ends(linear, bytes, segment)?;
         let length = bytes as usize;
         let first_length = length.min((PAGE_BYTES - linear % PAGE_BYTES) as usize);
         let first = Piece {
@@ -175,6 +177,12 @@ impl Core {
             None
         };
         Ok(std::iter::once(first).chain(second))
+    }
+
+    /// That an address does not exist comes before any page fault.
+    fn check_both_ends(&mut self, linear: u64, bytes: u64, segment: SegmentName) -> Step {
+        self.check_canonical(linear, segment)?;
+        self.check_canonical(self.wrap(linear.wrapping_add(bytes - 1)), segment)
     }
 
     /// The physical address behind `linear`, now in the translation cache if it is memory.
