@@ -5,6 +5,7 @@ mod user_mode;
 
 use iced_x86::code_asm::*;
 use lockstep_tests::snippet::{self, HANDLER_PORT, expect, next_exit};
+use vm_memory::{Bytes, GuestAddress};
 use vmm::engine::{AnyEngine, Engine, EngineKind, Exit, Goal, Reply, Stop};
 
 const ENGINES: [EngineKind; 2] = [EngineKind::Kvm, EngineKind::Soft];
@@ -291,6 +292,42 @@ fn byte_registers_are_parts_of_their_own_registers() {
             assert_eq!(engine.registers().unwrap().general, expected);
         },
     );
+}
+
+/// Devices write to memory behind the engine's back, into code too.
+#[test]
+fn code_that_the_vmm_writes_is_executed() {
+    for kind in ENGINES {
+        let memory = snippet::memory(
+            |a| {
+                let (mut again, mut code) = (a.create_label(), a.create_label());
+                a.set_label(&mut again).unwrap();
+                a.call(code).unwrap();
+                a.lea(rbx, ptr(code)).unwrap();
+                a.out(0x80, al).unwrap();
+                a.jmp(again).unwrap();
+                a.set_label(&mut code).unwrap();
+                a.mov(al, 1).unwrap();
+                a.ret().unwrap();
+            },
+            |a| a.nop().unwrap(),
+        );
+        let mut engine = AnyEngine::new(kind, &memory).expect("these tests need /dev/kvm");
+        engine
+            .boot(&snippet::state())
+            .expect("the initial state is legal");
+        let told = |value| Exit::PortWrite {
+            port: 0x80,
+            width: 1,
+            value,
+        };
+        for value in 1..20_u8 {
+            expect(&mut engine, told(value.into()), Reply::None);
+            // The immediate of `mov al, 1`.
+            let address = GuestAddress(engine.registers().unwrap().general[RBX] + 1);
+            memory.write_obj(value + 1, address).expect("it is memory");
+        }
+    }
 }
 
 #[test]
