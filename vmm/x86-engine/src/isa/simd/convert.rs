@@ -132,8 +132,9 @@ where
     let native = begin(core)?;
     core.require_no_x87_exception()?;
     let source = S::read(core, op)?;
-    let result = compute::<A>(core, native, (), source)?;
+    // Before a floating-point exception: so AMD's processors do it.
     core.enter_mmx();
+    let result = compute::<A>(core, native, (), source)?;
     core.set_mm(op.r1, result);
     Ok(())
 }
@@ -161,8 +162,8 @@ where
 {
     let native = begin(core)?;
     core.require_no_x87_exception()?;
-    let result = compute::<A>(core, native, core.vector(op.r1), core.mm(op.r2))?;
     core.enter_mmx();
+    let result = compute::<A>(core, native, core.vector(op.r1), core.mm(op.r2))?;
     core.set_vector(op.r1, result);
     Ok(())
 }

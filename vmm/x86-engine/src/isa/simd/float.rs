@@ -4,6 +4,7 @@ use iced_x86::{Instruction, Mnemonic};
 
 use super::{
     mxcsr::{Arithmetic, arithmetic, begin, compute},
+    unmasked::{self, HORIZONTAL_DOUBLES, HORIZONTAL_SINGLES},
     vector::{Aligned, Low32, Low64, Second, Source, Vector},
 };
 use crate::{
@@ -34,6 +35,7 @@ where
 {
     let native = begin(core)?;
     let source = S::read(core, op)?;
+    unmasked::check_op(core, op, core.vector(op.r1), source)?;
     let result = compute::<A>(core, native, core.vector(op.r1), source)?;
     core.set_vector(op.r1, result);
     Ok(())
@@ -138,36 +140,27 @@ fn rounding(mnemonic: Mnemonic, immediate: u8, memory: bool) -> Option<Handler> 
     })
 }
 
-// The order of the additions is the manual's (SDM 2A, DPPS), and so is which of several NaNs is kept.
-arithmetic! {
-    Dpps(left: Vector, right: Vector) -> Vector {
-        let mut result = left.0;
-        asm ["mulps {0}, {1}", "haddps {0}, {0}", "haddps {0}, {0}"]
-            (inout(xmm_reg) result, in(xmm_reg) right.0,)
-        Vector(result)
-    }
-}
-
-arithmetic! {
-    Dppd(left: Vector, right: Vector) -> Vector {
-        let mut result = left.0;
-        asm ["mulpd {0}, {1}", "haddpd {0}, {0}"] (inout(xmm_reg) result, in(xmm_reg) right.0,)
-        Vector(result)
-    }
-}
-
 /// DPPS, DPPD: what the immediate's high half does not choose counts as zero, and so does the sum where the low half does not want it.
-fn dot_product<A, S: Source, const LANES: usize>(core: &mut Core, op: &Op) -> Step
-where
-    A: Arithmetic<Left = Vector, Right = Vector, Output = Vector>,
-{
+/// The order of the additions is the manual's (SDM 2A, DPPS); an unmasked exception ends the instruction at the step that raises it.
+fn dot_product<S: Source, const LANES: usize>(core: &mut Core, op: &Op) -> Step {
     let native = begin(core)?;
     let source = S::read(core, op)?.bits();
     let factors = lanes::<LANES>(op.immediate >> 4);
     let left = Vector::new(core.xmm(op.r1) & factors);
     let right = Vector::new(source & factors);
-    let sum = compute::<A>(core, native, left, right)?.bits();
-    core.set_xmm(op.r1, sum & lanes::<LANES>(op.immediate));
+    unmasked::check_op(core, op, left, right)?;
+    let sum = if LANES == 4 {
+        let products = compute::<Mulps>(core, native, left, right)?;
+        unmasked::check(core, HORIZONTAL_SINGLES, products, products)?;
+        let sums = compute::<Haddps>(core, native, products, products)?;
+        unmasked::check(core, HORIZONTAL_SINGLES, sums, sums)?;
+        compute::<Haddps>(core, native, sums, sums)?
+    } else {
+        let products = compute::<Mulpd>(core, native, left, right)?;
+        unmasked::check(core, HORIZONTAL_DOUBLES, products, products)?;
+        compute::<Haddpd>(core, native, products, products)?
+    };
+    core.set_xmm(op.r1, sum.bits() & lanes::<LANES>(op.immediate));
     Ok(())
 }
 
@@ -197,10 +190,10 @@ pub(super) fn find(instruction: &Instruction, memory: bool) -> Option<Handler> {
 
 fn dot_products(mnemonic: Mnemonic, memory: bool) -> Option<Handler> {
     Some(match (mnemonic, memory) {
-        (Mnemonic::Dpps, false) => dot_product::<Dpps, Second, 4>,
-        (Mnemonic::Dpps, true) => dot_product::<Dpps, Aligned, 4>,
-        (Mnemonic::Dppd, false) => dot_product::<Dppd, Second, 2>,
-        (Mnemonic::Dppd, true) => dot_product::<Dppd, Aligned, 2>,
+        (Mnemonic::Dpps, false) => dot_product::<Second, 4>,
+        (Mnemonic::Dpps, true) => dot_product::<Aligned, 4>,
+        (Mnemonic::Dppd, false) => dot_product::<Second, 2>,
+        (Mnemonic::Dppd, true) => dot_product::<Aligned, 2>,
         _ => return None,
     })
 }

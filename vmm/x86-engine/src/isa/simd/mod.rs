@@ -12,6 +12,7 @@
 //! | [`mmx`] | the 64-bit registers |
 //! | [`mxcsr`] | floating-point control, and how floating point is executed under it |
 //! | [`float`], [`convert`], [`reciprocal`] | floating-point instructions |
+//! | [`unmasked`] | overflow and underflow that trap |
 //! | [`text`] | PCMPxSTRx, CRC32 |
 //!
 //! VEX and EVEX forms, AES, PCLMULQDQ, SHA, SSE4a and 3DNow! are not announced by [`crate::model`] and raise #UD.
@@ -27,6 +28,7 @@ mod reciprocal;
 #[cfg(test)]
 mod tests;
 mod text;
+mod unmasked;
 pub(crate) mod vector;
 
 use iced_x86::{EncodingKind, Instruction, OpKind};
@@ -38,8 +40,10 @@ use crate::{
 };
 
 /// Finds the handler for an instruction of this family.
-pub(crate) fn select(instruction: &Instruction, _op: &mut Op, _code: CodeSize) -> Option<Selected> {
-    handler(instruction).and_then(Selected::anywhere)
+pub(crate) fn select(instruction: &Instruction, op: &mut Op, _code: CodeSize) -> Option<Selected> {
+    let run = handler(instruction)?;
+    op.extra = unmasked::number(instruction.mnemonic());
+    Selected::anywhere(run)
 }
 
 fn handler(instruction: &Instruction) -> Option<Handler> {

@@ -30,8 +30,12 @@ const DEFAULT: u32 = 0x1F80;
 const FLAGS: u32 = 0x3F;
 /// Invalid operation, denormal operand, division by zero: known before there is a result.
 const BEFORE_COMPUTING: u32 = 0b00_0111;
+/// Overflow.
+pub(super) const OVERFLOW: u32 = 1 << 3;
 /// Underflow.
-const UNDERFLOW: u32 = 1 << 4;
+pub(super) const UNDERFLOW: u32 = 1 << 4;
+/// Precision: the result was rounded.
+pub(super) const PRECISION: u32 = 1 << 5;
 /// Where the masks begin, in the order of the flags.
 const MASKS: u32 = 7;
 /// Flush to zero.
@@ -81,6 +85,11 @@ impl Mxcsr {
         self.in_host
     }
 
+    /// The exceptions that are not masked, as flags.
+    pub(super) fn unmasked(&self) -> u32 {
+        unmasked(self.value)
+    }
+
     /// Takes the flags that instructions left in the host's MXCSR.
     pub(crate) fn collect(&mut self) {
         if self.in_host {
@@ -126,7 +135,7 @@ macro_rules! arithmetic {
         asm [$($template:expr),+] ($($operands:tt)*)
         $result:expr
     }) => {
-        struct $name $(<const $number: u8>)?;
+        pub(super) struct $name $(<const $number: u8>)?;
 
         impl $(<const $number: u8>)? $crate::isa::simd::mxcsr::Arithmetic for $name $(<$number>)? {
             type Left = $l;
@@ -205,7 +214,23 @@ fn controlled<A: Arithmetic>(
     right: A::Right,
 ) -> Result<A::Output, Halt> {
     let guest = core.mxcsr.value;
-    let unmasked = !(guest >> MASKS) & FLAGS;
+    let (result, flags) = raised::<A>(guest, left, right);
+    raise(core, flags, unmasked(guest))?;
+    Ok(result)
+}
+
+/// The exceptions that `mxcsr` does not mask, as flags.
+pub(super) fn unmasked(mxcsr: u32) -> u32 {
+    !(mxcsr >> MASKS) & FLAGS
+}
+
+/// Executes an instruction under `guest` with all exceptions masked: the result, and the flags that it raises.
+pub(super) fn raised<A: Arithmetic>(
+    guest: u32,
+    left: A::Left,
+    right: A::Right,
+) -> (A::Output, u32) {
+    let unmasked = unmasked(guest);
     let mut control = (guest | FLAGS << MASKS) & !FLAGS;
     if unmasked & UNDERFLOW != 0 {
         // Flushing is for masked underflow only (SDM 1 10.2.3.3).
@@ -213,21 +238,20 @@ fn controlled<A: Arithmetic>(
     }
     let mut status = control;
     let result = A::controlled(left, right, &mut status);
-    let mut raised = status & FLAGS;
-    if unmasked & UNDERFLOW & !raised != 0 {
+    let mut flags = status & FLAGS;
+    if unmasked & UNDERFLOW & !flags != 0 {
         // Unmasked, a tiny result is an underflow even if it is exact (SDM 1 4.9.1.5). Flushing finds these.
         let mut flushing = control | FLUSH_TO_ZERO;
         let _ = A::controlled(left, right, &mut flushing);
-        raised |= flushing & UNDERFLOW;
+        flags |= flushing & UNDERFLOW;
     }
-    raise(core, raised, unmasked)?;
-    Ok(result)
+    (result, flags)
 }
 
 /// Sets flags; #XM if one of them is not masked (SDM 1 11.5.3).
-fn raise(core: &mut Core, raised: u32, unmasked: u32) -> Step {
-    let early = raised & BEFORE_COMPUTING;
-    let seen = if early & unmasked != 0 { early } else { raised };
+pub(super) fn raise(core: &mut Core, flags: u32, unmasked: u32) -> Step {
+    let early = flags & BEFORE_COMPUTING;
+    let seen = if early & unmasked != 0 { early } else { flags };
     core.mxcsr.value |= seen;
     if seen & unmasked == 0 {
         return Ok(());
