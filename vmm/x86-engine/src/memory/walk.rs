@@ -307,3 +307,7 @@ fn finish_wide(walk: &mut Walk, entry: u64, linear: u64, shift: u32) -> Result<(
 pub(crate) fn was_used(entry: u64) -> bool {
     entry & (PRESENT | ACCESSED) == PRESENT | ACCESSED
 }
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;

@@ -20,6 +20,8 @@ mod flag_control;
 mod fuzz_tests;
 pub(crate) mod interrupt;
 mod iret;
+#[cfg(test)]
+mod kernel_tests;
 mod machine;
 mod msr;
 mod port;
