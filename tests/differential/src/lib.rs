@@ -14,7 +14,7 @@
 //! | [`case`], [`text`] | a case and its outcome, in guest memory and as text |
 //! | [`generate`] | random cases |
 //! | [`kvm`], [`soft`] | the two processors |
-//! | [`compare`], [`exclusions`] | what is equal, and what cannot be compared: the only such list |
+//! | [`compare`], [`exclusions`], `allowances` | what is equal; what cannot be compared: the only such lists |
 //! | [`rig`], [`hunt`] | both side by side; batches, counts and reports |
 //! | [`minimise`], [`coverage`] | smaller cases; what was tried |
 //!
@@ -22,6 +22,7 @@
 //! the HLT behind it. Handlers of three instructions bring it back to user mode, where the program records everything. For undefined
 //! flags and results the host is the reference; the cases were settled with an AMD Zen 4.
 
+mod allowances;
 pub mod case;
 pub mod compare;
 pub mod coverage;

@@ -1,13 +1,18 @@
 //! The long run: `differential --cases 2000000`. Ends with 1 if the processors differ, with 2 if it could not run.
 
 use std::{
+    fs,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
+    slice,
     time::Instant,
 };
 
+use anyhow::Context;
 use clap::Parser;
 use lockstep_differential::{
+    compare::Difference,
     coverage::Count,
     exclusions,
     generate::Generator,
@@ -40,6 +45,9 @@ struct Options {
     /// Print the case with number FROM, and run nothing
     #[arg(long)]
     show: bool,
+    /// Run the case in this file alone
+    #[arg(long)]
+    case: Option<std::path::PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -75,6 +83,9 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         out.write_all(text::write(&case).as_bytes())?;
         return Ok(true);
     }
+    if let Some(path) = &options.case {
+        return one(&mut out, path);
+    }
     let plan = Plan {
         seed: options.seed,
         from: options.from,
@@ -98,6 +109,33 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         print(&mut out, &plan, &summary, seconds)?;
     }
     Ok(summary.is_clean())
+}
+
+/// Runs a case from a file.
+fn one(out: &mut impl Write, path: &Path) -> anyhow::Result<bool> {
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("Cannot read the case {}", path.display()))?;
+    let case = text::read(&text).with_context(|| format!("{} holds no case", path.display()))?;
+    let mut rig = Rig::new()?;
+    let outcome = &rig.real(slice::from_ref(&case))?[0];
+    writeln!(
+        out,
+        "Exception {} (error code {:#x}, CR2 {:#x}) at {:#x}, RFLAGS {:#x}",
+        outcome.vector, outcome.error_code, outcome.fault_address, outcome.rip, outcome.rflags
+    )?;
+    let differences = rig.compare(&case)?;
+    for difference in &differences {
+        let Difference {
+            what,
+            expected,
+            actual,
+        } = difference;
+        writeln!(
+            out,
+            "{what}: expected {expected}, the software CPU has {actual}"
+        )?;
+    }
+    Ok(differences.is_empty())
 }
 
 /// Between two lines of progress.

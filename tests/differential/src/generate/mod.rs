@@ -77,6 +77,16 @@ impl Generator {
         }
     }
 
+    /// One instruction of an encoding that need not be a candidate; `None` if its operands are of another kind than any candidate's.
+    #[must_use]
+    pub fn instruction(seed: u64, code: Code) -> Option<Case> {
+        let mut random = Random::new(seed);
+        let mut builder = Builder::new(&mut random);
+        builder.code_at = CODE + PAGE / 2;
+        let (_, bytes) = builder.encoded(code, builder.code_at)?;
+        Some(builder.finish(bytes, code))
+    }
+
     fn sequence(&self, random: &mut Random) -> Option<Case> {
         let mut builder = Builder::new(random);
         builder.code_at = code_at(builder.random);
