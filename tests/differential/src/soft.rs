@@ -42,7 +42,7 @@ impl SoftCpu {
     /// A processor with the test program in its memory.
     #[must_use]
     pub fn new(program: Program) -> Self {
-        let mut cpu = Cpu::new(Ram::leaked(MEMORY_BYTES));
+        let mut cpu = Cpu::new(Ram::owned(MEMORY_BYTES));
         for piece in layout::pieces().iter().chain(&program.pieces) {
             write(&mut cpu, piece.at, &piece.bytes);
         }

@@ -8,7 +8,6 @@
 
 use std::error::Error;
 
-use logging_channel::identity::BootChoices;
 use vm_memory::{Bytes, GuestAddress};
 use vmm::{
     engine::{AnyEngine, Engine, EngineKind, Exit, Goal, Reply, Stop},

@@ -269,6 +269,6 @@ mod tests {
         assert_eq!(flags.carry(), carry);
         assert_eq!(flags.zero(), result == 0);
         assert_eq!(flags.sign(), result > 127);
-        assert_eq!(flags.parity(), result.count_ones() % 2 == 0);
+        assert_eq!(flags.parity(), result.count_ones().is_multiple_of(2));
     }
 }

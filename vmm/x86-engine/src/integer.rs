@@ -42,12 +42,12 @@ macro_rules! integer {
 
             #[inline(always)]
             fn zero_extend(self) -> u64 {
-                self as u64
+                u64::from(self)
             }
 
             #[inline(always)]
             fn sign_extend(self) -> u64 {
-                self as $signed as i64 as u64
+                i64::from(self as $signed) as u64
             }
 
             #[inline(always)]

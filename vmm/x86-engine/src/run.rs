@@ -534,7 +534,7 @@ impl Core {
         }
         let linear = self.linear_rip(rip);
         if let Some(page) = self.tlb.fetchable(linear) {
-            return Ok(page | linear % PAGE_BYTES);
+            return Ok(page | (linear % PAGE_BYTES));
         }
         let physical = self.page_of(linear, crate::cpu::SegmentName::Cs, Access::Fetch)?;
         if !self.ram.has_page(physical) {

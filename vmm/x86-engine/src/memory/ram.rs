@@ -94,13 +94,6 @@ impl Ram {
         ram
     }
 
-    /// The same, while callers are being renamed.
-    #[must_use]
-    #[doc(hidden)]
-    pub fn leaked(bytes: u64) -> Self {
-        Self::owned(bytes)
-    }
-
     /// Size in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {

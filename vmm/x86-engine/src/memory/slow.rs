@@ -197,7 +197,7 @@ impl Core {
         if access != Access::Fetch
             && let Some(page) = self.tlb.physical(linear, access == Access::Write)
         {
-            return Ok(page | linear % PAGE_BYTES);
+            return Ok(page | (linear % PAGE_BYTES));
         }
         let found = self.translate(linear, access)?;
         let page = found.physical & !(PAGE_BYTES - 1);

@@ -155,7 +155,7 @@ fn memory(cpu: &Cpu) -> Vec<u8> {
 
 /// The same processor and memory, without anything cached.
 fn moved(cpu: &Cpu) -> Cpu {
-    let mut other = Cpu::new(Ram::leaked(MEMORY_BYTES));
+    let mut other = Cpu::new(Ram::owned(MEMORY_BYTES));
     other.ram_mut().write(0, &memory(cpu));
     other.restore(&cpu.save()).expect("this version's state");
     other

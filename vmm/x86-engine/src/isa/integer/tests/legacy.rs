@@ -36,7 +36,7 @@ fn decimal_arithmetic_is_the_real_processors() {
         0x37 | 0x3F => OF | SF | ZF | PF,
         _ => OF | AF | CF,
     };
-    let mut cpu = Cpu::new(Ram::leaked(4096));
+    let mut cpu = Cpu::new(Ram::owned(4096));
     let core = &mut cpu.core;
     let mut native = Native::new();
     for code in [
@@ -92,7 +92,7 @@ fn decimal_arithmetic_of_samples() {
         (SALC, 0x1234, CF, 0x12FF, CF),
         (SALC, 0x1234, 0, 0x1200, 0),
     ];
-    let mut cpu = Cpu::new(Ram::leaked(4096));
+    let mut cpu = Cpu::new(Ram::owned(4096));
     let core = &mut cpu.core;
     for &(code, ax, flags, expected_ax, expected_flags) in samples {
         let op = operation(core, code);

@@ -148,8 +148,10 @@ impl Random {
 
 /// The guest: 64-bit code and linear addresses that are physical ones.
 pub(super) fn state_of(registers: &Registers) -> State {
-    let mut state = State::default();
-    state.cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT;
+    let mut state = State {
+        cr4: CR4_OSFXSR | CR4_OSXMMEXCPT,
+        ..State::default()
+    };
     state.efer = EFER_LMA | EFER_LME;
     state.segments[1].access = 0xA09B;
     state.rip = BASE;
@@ -263,7 +265,7 @@ fn difference(
 #[test]
 fn every_instruction_of_the_family_does_what_it_does_on_the_host() {
     let mut native = Native::new();
-    let mut cpu = Cpu::new(Ram::leaked(RAM_BYTES));
+    let mut cpu = Cpu::new(Ram::owned(RAM_BYTES));
     let mut random = Random(0x5EED);
     let mut differences = Vec::new();
     for (code, opcodes) in encodings() {

@@ -249,7 +249,7 @@ fn an_area_can_be_saved_to_a_device_and_restored_from_it() {
 /// Outside of 64-bit mode XMM8 to XMM15 are neither stored nor loaded.
 #[test]
 fn half_of_the_registers_are_saved_in_32_bit_code() {
-    let mut cpu = Cpu::new(crate::Ram::leaked(1 << 22));
+    let mut cpu = Cpu::new(crate::Ram::owned(1 << 22));
     cpu.core.cr4 |= CR4_OSXSAVE;
     cpu.core.xcr0 = 3;
     cpu.core.put(Register::Rdi, DATA);
