@@ -130,11 +130,16 @@ impl Core {
     }
 
     /// #AC, for programs at CPL 3 that asked for it (SDM 3A 6.15, "Interrupt 17"). An address that is not canonical comes first.
-    fn check_alignment(&mut self, linear: u64, bytes: u64, segment: SegmentName) -> Step {
+    pub(crate) fn check_alignment(
+        &mut self,
+        linear: u64,
+        bytes: u64,
+        segment: SegmentName,
+    ) -> Step {
         if !self.tlb.checks_alignment() || linear.is_multiple_of(bytes) {
             return Ok(());
         }
-        self.check_canonical(linear, segment)?;
+        self.check_both_ends(linear, bytes, segment)?;
         Err(self.raise(Exception::ALIGNMENT_CHECK))
     }
 

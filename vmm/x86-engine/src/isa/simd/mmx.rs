@@ -293,9 +293,9 @@ fn store_selected(core: &mut Core, op: &Op) -> Step {
     core.require_mmx()?;
     let bytes = core.mm(op.r1).to_le_bytes();
     let mask = core.mm(op.r2).to_le_bytes();
-    store_bytes(core, op, &bytes, &mask)?;
+    // Before a fault: so AMD's processors do it.
     core.enter_mmx();
-    Ok(())
+    store_bytes(core, op, &bytes, &mask)
 }
 
 /// PMOVMSKB.

@@ -9,7 +9,7 @@ use super::{
     vector::{Aligned, Low32, Low64, Second, Source, Unaligned, Vector},
 };
 use crate::{
-    cpu::{Core, Halt, Step},
+    cpu::{Core, Register, Step},
     decode::op::{Handler, Op},
     isa::operand::Width,
     memory::Access,
@@ -236,27 +236,19 @@ fn store_selected(core: &mut Core, op: &Op) -> Step {
     store_bytes(core, op, &bytes, &mask)
 }
 
-/// Stores at DS:rDI the bytes whose mask byte has its sign set. All of them can be stored before the first is; where
-/// none is selected nothing is checked (SDM 2A, MASKMOVDQU, leaves that open).
+/// Stores at DS:rDI the bytes whose mask byte has its sign set. As on AMD's processors, the whole operand must be writable, even where no byte is
+/// selected (SDM 2A, MASKMOVDQU, leaves that open), and where alignment is checked, it is to 8 bytes for both instructions.
 pub(super) fn store_bytes(core: &mut Core, op: &Op, bytes: &[u8], mask: &[u8]) -> Step {
-    let chosen = |index: &usize| mask[*index] & 0x80 != 0;
-    let Some(first) = (0..bytes.len()).find(chosen) else {
-        return Ok(());
-    };
-    let last = (first..bytes.len()).rfind(chosen).unwrap_or(first);
-    let start = selected_address(core, op, first)?;
-    let end = selected_address(core, op, last)?;
-    core.probe_write(start, 1, op.segment)?;
-    core.probe_write(end, 1, op.segment)?;
-    for index in (first..=last).filter(chosen) {
-        let linear = selected_address(core, op, index)?;
-        core.store_linear(linear, op.segment, bytes[index])?;
+    let width = bytes.len() as u64;
+    let offset = core.general[Register::Rdi as usize] & op.address_mask();
+    let linear = core.segmented(op.segment, offset, width, Access::Write)?;
+    core.check_alignment(linear, 8, op.segment)?;
+    core.probe_write(linear, width, op.segment)?;
+    for (index, byte) in bytes.iter().enumerate() {
+        if mask[index] & 0x80 != 0 {
+            let address = core.wrap(linear.wrapping_add(index as u64));
+            core.store_linear(address, op.segment, *byte)?;
+        }
     }
     Ok(())
-}
-
-fn selected_address(core: &mut Core, op: &Op, index: usize) -> Result<u64, Halt> {
-    let rdi = core.general[crate::cpu::Register::Rdi as usize];
-    let offset = rdi.wrapping_add(index as u64) & op.address_mask();
-    core.segmented(op.segment, offset, 1, Access::Write)
 }
