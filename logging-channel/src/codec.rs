@@ -26,7 +26,10 @@ mod tests;
 use crate::Entry;
 use crate::protocol::Message;
 
-pub use frame::{Decoder, HEADER_BYTES, MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES, canonical_bytes};
+pub use frame::{
+    Decoder, HEADER_BYTES, MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES, canonical_bytes,
+    from_canonical_bytes,
+};
 pub use heartbeat::{HEARTBEAT_MAX_BYTES, decode_heartbeat, encode_heartbeat};
 
 /// Messages other than entries are short; this is their payload's limit, bytes.

@@ -186,7 +186,8 @@ impl Decoder {
     }
 }
 
-/// The bytes of a plain value, the same on every host: for digests of state. They are not meant to be read again.
+/// The bytes of a plain value, the same on every host: for digests of state, and for state that goes elsewhere
+/// ([`from_canonical_bytes`]).
 ///
 /// # Panics
 /// If `value` cannot be serialised, which plain data always can.
@@ -194,4 +195,13 @@ impl Decoder {
 pub fn canonical_bytes(value: &impl serde::Serialize) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, bincode::config::standard())
         .expect("plain data is serialisable")
+}
+
+/// The value whose [`canonical_bytes`] these are.
+///
+/// # Errors
+///
+/// They are no such value's, or go on after it, or would make one that is larger than a frame.
+pub fn from_canonical_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    decode_payload(bytes)
 }

@@ -222,6 +222,12 @@ impl Devices {
         std::mem::take(&mut self.outbox)
     }
 
+    /// Whether effects wait to be taken.
+    #[must_use]
+    pub fn has_effects(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// Ends the console's run of bytes. Called at points that are a function of the guest alone: HLT
     /// and the delivery of an interrupt.
     pub fn flush_console(&mut self) {

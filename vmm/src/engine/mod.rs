@@ -203,6 +203,9 @@ pub enum EngineError {
         /// What is known of the reason.
         why: String,
     },
+    /// A saved state is not this engine's.
+    #[error(transparent)]
+    UnknownState(#[from] x86_engine::UnknownVersion),
     /// KVM stopped for a reason that no guest of ours can cause.
     #[error("KVM stopped the guest unexpectedly: {0}")]
     Unexpected(String),
@@ -243,6 +246,9 @@ pub trait Engine {
     /// Instructions retired since the last exit, as far as the clock counts them.
     fn instructions(&self) -> u64;
 
+    /// Instructions retired since the machine began, where the engine counts them all.
+    fn retired(&self) -> Option<u64>;
+
     /// Whether an interrupt can be injected here, once the last exit is answered. A function of the guest's state alone.
     fn accepts_interrupts(&self) -> bool;
 
@@ -263,4 +269,19 @@ pub trait Engine {
     /// # Errors
     /// See [`EngineError`].
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError>;
+}
+
+/// An engine whose state can be taken out and put into another one.
+pub trait Persist: Engine {
+    /// Everything that the vCPU's future depends on, except memory. It names its version.
+    type State: serde::Serialize + serde::de::DeserializeOwned;
+
+    /// The state as of now.
+    fn save(&self) -> Self::State;
+
+    /// Goes on from a saved state. Memory must be as it was when the state was saved.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownState`] if another version of this engine saved it.
+    fn restore(&mut self, state: &Self::State) -> Result<(), EngineError>;
 }

@@ -9,7 +9,9 @@ use std::ptr::NonNull;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 use x86_engine::{Cpu, Ram, State};
 
-use super::{ClockKind, Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop};
+use super::{
+    ClockKind, Engine, EngineError, Exit, FloatingPoint, Goal, Persist, Registers, Reply, Stop,
+};
 use crate::machine::{
     GuestMemory,
     boot::{BootState, Segment},
@@ -111,6 +113,10 @@ impl Engine for SoftEngine {
         self.cpu.instructions()
     }
 
+    fn retired(&self) -> Option<u64> {
+        Some(self.cpu.retired())
+    }
+
     fn accepts_interrupts(&self) -> bool {
         self.cpu.accepts_interrupts()
     }
@@ -157,6 +163,19 @@ impl Engine for SoftEngine {
             words: [x87.control, x87.status, u16::from(x87.in_use)],
             mxcsr,
         })
+    }
+}
+
+impl Persist for SoftEngine {
+    type State = State;
+
+    fn save(&self) -> State {
+        self.cpu.save()
+    }
+
+    fn restore(&mut self, state: &State) -> Result<(), EngineError> {
+        self.catch_up();
+        Ok(self.cpu.restore(state)?)
     }
 }
 

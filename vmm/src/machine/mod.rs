@@ -13,6 +13,7 @@ pub mod boot;
 pub mod digest;
 pub mod layout;
 pub mod memory;
+pub mod state;
 
 use logging_channel::{EndReason, Event, Position};
 
@@ -71,6 +72,12 @@ impl<E: Engine> Machine<E> {
             exits: self.exits,
             instructions: self.engine.instructions(),
         }
+    }
+
+    /// Its memory.
+    #[must_use]
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
     }
 
     /// The latest guest time that any input told, nanoseconds since boot.
@@ -232,6 +239,10 @@ impl<E: Engine> Machine<E> {
 impl<E: Engine> Situation for Machine<E> {
     fn clock_kind(&self) -> ClockKind {
         self.engine.clock_kind()
+    }
+
+    fn retired(&self) -> Option<u64> {
+        self.engine.retired()
     }
 
     fn deadline_ns(&self) -> Option<u64> {

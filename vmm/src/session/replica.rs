@@ -79,8 +79,28 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
         Ok(None)
     }
 
-    /// Once around the figure.
-    fn turn(&mut self) -> Result<Option<Ending>, ReplicaError> {
+    /// The machine as it stands.
+    #[must_use]
+    pub fn machine(&self) -> &Machine<E> {
+        &self.machine
+    }
+
+    /// The machine as it stands. Another one in the same state may take its place.
+    pub fn machine_mut(&mut self) -> &mut Machine<E> {
+        &mut self.machine
+    }
+
+    /// Its inputs.
+    #[must_use]
+    pub fn inputs(&self) -> &I {
+        &self.inputs
+    }
+
+    /// Once around the figure. `None` as long as the guest has not ended.
+    ///
+    /// # Errors
+    /// See [`ReplicaError`].
+    pub fn turn(&mut self) -> Result<Option<Ending>, ReplicaError> {
         match self.inputs.next(self.machine.position(), &self.machine)? {
             Next::Apply(event) => self.machine.apply(&event),
             Next::Interrupt => {

@@ -1,0 +1,98 @@
+//! A machine's state as a value: what another machine needs to go on where this one stands.
+//!
+//! In: a machine between two turns. Out: a [`MachineState`], and a machine again, on another engine and other memory if need be. What always
+//! holds: the restored machine does exactly what the saved one would have done. Memory is large and travels by itself; it must
+//! be the same again before the machine runs on.
+
+use logging_channel::EndReason;
+use serde::{Deserialize, Serialize};
+
+use super::{GuestMemory, Machine};
+use crate::{
+    devices::Devices,
+    engine::{EngineError, Persist},
+};
+
+/// Version of [`MachineState`], the devices' included. Any change of its fields or their meaning changes it; the engine's state has
+/// a version of its own.
+pub const STATE_VERSION: u32 = 1;
+
+/// All of a machine but its memory. `S` is the engine's state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MachineState<S> {
+    version: u32,
+    engine: S,
+    devices: Devices,
+    exits: u64,
+    time_ns: u64,
+    halted: bool,
+    ended: Option<EndReason>,
+    digests: u64,
+}
+
+/// A state that cannot be gone on from.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// Another version of lockstep saved it.
+    #[error(
+        "The saved machine has version {version}; this version of lockstep reads {STATE_VERSION}"
+    )]
+    Version {
+        /// The state's version.
+        version: u32,
+    },
+    /// See [`EngineError`].
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl<E: Persist> Machine<E> {
+    /// The state as of now: between two instructions, with the last exit answered and its effects taken.
+    ///
+    /// # Panics
+    /// If effects wait to be taken: they would be forgotten.
+    #[must_use]
+    pub fn save(&self) -> MachineState<E::State> {
+        assert!(
+            !self.devices.has_effects(),
+            "effects are taken before the state is saved"
+        );
+        MachineState {
+            version: STATE_VERSION,
+            engine: self.engine.save(),
+            devices: self.devices.clone(),
+            exits: self.exits,
+            time_ns: self.time_ns,
+            halted: self.halted,
+            ended: self.ended,
+            digests: self.digests,
+        }
+    }
+
+    /// A machine in a saved state. `engine` runs on `memory`, which is as it was when the state was saved.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub fn restore(
+        mut engine: E,
+        memory: GuestMemory,
+        state: MachineState<E::State>,
+    ) -> Result<Self, RestoreError> {
+        if state.version != STATE_VERSION {
+            return Err(RestoreError::Version {
+                version: state.version,
+            });
+        }
+        engine.restore(&state.engine)?;
+        Ok(Self {
+            engine,
+            memory,
+            devices: state.devices,
+            exits: state.exits,
+            time_ns: state.time_ns,
+            halted: state.halted,
+            ended: state.ended,
+            digests: state.digests,
+        })
+    }
+}
