@@ -67,6 +67,10 @@ impl Engine for AnyEngine {
         whichever!(self, engine => engine.instructions())
     }
 
+    fn retired(&self) -> Option<u64> {
+        whichever!(self, engine => engine.retired())
+    }
+
     fn accepts_interrupts(&self) -> bool {
         whichever!(self, engine => engine.accepts_interrupts())
     }

@@ -243,6 +243,9 @@ pub trait Engine {
     /// Instructions retired since the last exit, as far as the clock counts them.
     fn instructions(&self) -> u64;
 
+    /// Units of the clock since the guest began, where the clock counts every instruction.
+    fn retired(&self) -> Option<u64>;
+
     /// Whether an interrupt can be injected here, once the last exit is answered. A function of the guest's state alone.
     fn accepts_interrupts(&self) -> bool;
 

@@ -111,6 +111,10 @@ impl Engine for SoftEngine {
         self.cpu.instructions()
     }
 
+    fn retired(&self) -> Option<u64> {
+        Some(self.cpu.retired())
+    }
+
     fn accepts_interrupts(&self) -> bool {
         self.cpu.accepts_interrupts()
     }

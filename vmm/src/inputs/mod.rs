@@ -94,6 +94,9 @@ pub trait Situation {
     /// Where the vCPU can be stopped.
     fn clock_kind(&self) -> ClockKind;
 
+    /// See [`crate::engine::Engine::retired`].
+    fn retired(&self) -> Option<u64>;
+
     /// When a timer is due next, guest nanoseconds since boot: give [`Event::Tick`] then.
     fn deadline_ns(&self) -> Option<u64>;
 

@@ -234,6 +234,10 @@ impl<E: Engine> Situation for Machine<E> {
         self.engine.clock_kind()
     }
 
+    fn retired(&self) -> Option<u64> {
+        self.engine.retired()
+    }
+
     fn deadline_ns(&self) -> Option<u64> {
         self.devices.deadline_ns()
     }

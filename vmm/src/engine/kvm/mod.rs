@@ -425,6 +425,10 @@ impl Engine for KvmEngine {
         self.instructions
     }
 
+    fn retired(&self) -> Option<u64> {
+        None
+    }
+
     fn accepts_interrupts(&self) -> bool {
         if self.port_access.is_some() {
             return false;

@@ -24,6 +24,9 @@ impl Situation for Seen {
     fn clock_kind(&self) -> ClockKind {
         self.clock_kind
     }
+    fn retired(&self) -> Option<u64> {
+        None
+    }
     fn deadline_ns(&self) -> Option<u64> {
         self.deadline_ns
     }

@@ -157,6 +157,10 @@ impl Engine for Toy {
         self.since_exit
     }
 
+    fn retired(&self) -> Option<u64> {
+        None
+    }
+
     /// Not in a handler, not while it is set up, and otherwise by what its state is.
     fn accepts_interrupts(&self) -> bool {
         self.handling.is_none()
