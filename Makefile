@@ -39,7 +39,7 @@ build: toolchain packages ## The release binary, target/release/lockstep
 images: toolchain packages ## The guest images; prints where they lie
 	@scripts/images.sh
 
-bench: build ## The figures of docs/performance.md (BENCH_FLAGS='exits log latency failover')
+bench: build ## The figures of docs/performance.md (BENCH_FLAGS='exits cpu log latency failover')
 	@scripts/images.sh >/dev/null
 	@scripts/with-images.sh cargo bench $(CARGO_FLAGS) --package lockstep-benches --bench figures -- $(BENCH_FLAGS)
 

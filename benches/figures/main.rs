@@ -1,9 +1,10 @@
 //! `make bench`: the figures of `docs/performance.md`, side by side in one run.
 //!
-//! `cargo bench --bench figures -- SECTION…` prints some of them: `exits`, `log`, `latency`, `failover`.
+//! `cargo bench --bench figures -- SECTION…` prints some of them: `exits`, `cpu`, `log`, `latency`, `failover`.
 
 #![allow(clippy::print_stdout)]
 
+mod cpu;
 mod exits;
 mod failover;
 mod latency;
@@ -15,8 +16,9 @@ fn main() {
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let sections: [(&str, fn()); 4] = [
+    let sections: [(&str, fn()); 5] = [
         ("exits", exits::print),
+        ("cpu", cpu::print),
         ("log", log::print),
         ("latency", latency::print),
         ("failover", failover::print),

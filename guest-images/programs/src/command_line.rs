@@ -24,11 +24,7 @@ const DEFAULT: [Task; 2] = [Task::Counterd, Task::Echod];
 
 /// The tasks that `command_line` names, in its order, and the names that mean nothing.
 pub fn tasks(command_line: &str) -> (Vec<Task>, Vec<&str>) {
-    let Some(names) = command_line
-        .split_ascii_whitespace()
-        .filter_map(|word| word.strip_prefix("lockstep.run="))
-        .next_back()
-    else {
+    let Some(names) = value(command_line, "lockstep.run=") else {
         return (DEFAULT.to_vec(), Vec::new());
     };
     let mut tasks = Vec::new();
@@ -41,6 +37,14 @@ pub fn tasks(command_line: &str) -> (Vec<Task>, Vec<&str>) {
         }
     }
     (tasks, unknown)
+}
+
+/// What follows `option` on the command line, the last time that it is there.
+pub fn value<'a>(command_line: &'a str, option: &str) -> Option<&'a str> {
+    command_line
+        .split_ascii_whitespace()
+        .filter_map(|word| word.strip_prefix(option))
+        .next_back()
 }
 
 fn task(name: &str) -> Option<Task> {

@@ -46,7 +46,7 @@ pub fn run() -> ! {
         power_off();
     }
     if tasks.contains(&Task::Workloads) {
-        workloads::run();
+        workloads::run(&text);
         power_off();
     }
     let foreground = tasks.iter().find_map(|task| foreground(*task));

@@ -8,13 +8,19 @@
 mod mix;
 mod vectors;
 
-use crate::console::say;
+use crate::{command_line, console::say};
 
 /// Bytes of each copy: two such buffers fit a second-level cache.
 const COPY_BYTES: usize = 64 * 1024;
 
-/// Runs all of them.
-pub fn run() {
+/// Runs those that `lockstep.workloads=NAME,NAME…` names, without it all of them.
+pub fn run(command_line: &str) {
+    let named = command_line::value(command_line, "lockstep.workloads=");
+    let measure = |name: &str, work: fn() -> u32| {
+        if named.is_none_or(|names| names.split(',').any(|wanted| wanted == name)) {
+            measure(name, work);
+        }
+    };
     measure("mix", || mix::run(1_000));
     measure("copy", || copy(4_000));
     measure("memcpy", || library_copy(4_000));
@@ -22,7 +28,7 @@ pub fn run() {
     measure("sse", || vectors::run(400));
 }
 
-fn measure(name: &str, work: impl FnOnce() -> u32) {
+fn measure(name: &str, work: fn() -> u32) {
     say(&format!("workload {name} begin"));
     let checksum = work();
     say(&format!("workload {name} end {checksum:08x}"));
