@@ -29,7 +29,7 @@ const FORBIDDEN: [&str; 16] = [
 ];
 
 /// Folders and files, with what each may name all the same.
-const PURE: [(&str, &[&str]); 8] = [
+const PURE: [(&str, &[&str]); 20] = [
     ("vmm/src/devices", &[]),
     // Loading parses files that were read before: `Cursor`; a dump goes to a writer that is given.
     ("vmm/src/machine", &["std::io"]),
@@ -40,6 +40,20 @@ const PURE: [(&str, &[&str]); 8] = [
     ("logging-channel/src/identity.rs", &[]),
     ("logging-channel/src/protocol", &[]),
     ("arbiter/src/core.rs", &[]),
+    ("vmm/x86-engine/src/run.rs", &[]),
+    ("vmm/x86-engine/src/state.rs", &[]),
+    ("vmm/x86-engine/src/model.rs", &[]),
+    ("vmm/x86-engine/src/flags.rs", &[]),
+    ("vmm/x86-engine/src/cpu", &[]),
+    ("vmm/x86-engine/src/decode", &[]),
+    ("vmm/x86-engine/src/float80", &[]),
+    // The one way to guest memory.
+    ("vmm/x86-engine/src/memory", &["unsafe"]),
+    ("vmm/x86-engine/src/isa/integer", &[]),
+    ("vmm/x86-engine/src/isa/system", &[]),
+    ("vmm/x86-engine/src/isa/x87", &[]),
+    // Executes the guest's SSE on the host's.
+    ("vmm/x86-engine/src/isa/simd", &["unsafe"]),
 ];
 
 fn sources(path: &Path, found: &mut Vec<PathBuf>) {
@@ -55,7 +69,10 @@ fn sources(path: &Path, found: &mut Vec<PathBuf>) {
 fn is_test(path: &Path) -> bool {
     path.components().any(|part| {
         let part = part.as_os_str().to_string_lossy();
-        part == "tests" || part == "tests.rs" || part.starts_with("test_")
+        part == "tests"
+            || part == "tests.rs"
+            || part.starts_with("test_")
+            || part.ends_with("_tests.rs")
     })
 }
 
@@ -69,6 +86,14 @@ fn code(text: &str) -> String {
         .lines()
         .map(|line| line.split("//").next().unwrap_or_default());
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether `word` is in `code`, and not as the end of a longer name.
+fn names(code: &str, word: &str) -> bool {
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        !before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+    })
 }
 
 #[test]
@@ -88,10 +113,16 @@ fn pure_rooms_reach_nothing_outside() {
         for file in files {
             let code = code(&fs::read_to_string(&file).expect("a source"));
             for word in FORBIDDEN.iter().filter(|word| !allowed.contains(word)) {
-                assert!(!code.contains(word), "{} names {word}", file.display());
+                assert!(!names(&code, word), "{} names {word}", file.display());
             }
         }
     }
+}
+
+#[test]
+fn a_word_is_found_as_a_name_alone() {
+    assert!(names("use rand::Rng;", "rand::"));
+    assert!(!names("use operand::R1;", "rand::"));
 }
 
 #[test]

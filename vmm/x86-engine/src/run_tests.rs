@@ -129,3 +129,21 @@ fn every_byte_register_is_itself() {
     (expected[0], expected[3], expected[1]) = (0x700, 0x800, 9);
     assert_eq!(state.general, expected);
 }
+
+#[test]
+fn a_pause_prefix_before_an_exchange_means_nothing() {
+    // pause; rep xchg r8, rax; rep xchg r8d, eax
+    let mut cpu = long_mode_cpu(&[0xF3, 0x90, 0xF3, 0x49, 0x90, 0xF3, 0x41, 0x90]);
+    let mut state = cpu.save();
+    (state.general[0], state.general[8]) = (0x1_0000_0001, 0x2_0000_0002);
+    cpu.restore(&state).expect("this version's state");
+    cpu.run(Goal::Instructions(2));
+    let swapped = cpu.save();
+    assert_eq!(
+        (swapped.general[0], swapped.general[8]),
+        (0x2_0000_0002, 0x1_0000_0001)
+    );
+    cpu.run(Goal::Instructions(3));
+    let narrow = cpu.save();
+    assert_eq!((narrow.general[0], narrow.general[8]), (1, 2));
+}

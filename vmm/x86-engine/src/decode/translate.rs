@@ -1,6 +1,8 @@
 //! One instruction from iced-x86's form to [`Op`].
 
-use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register as Name};
+use iced_x86::{
+    Code, Decoder, DecoderError, DecoderOptions, Instruction, OpKind, Register as Name,
+};
 
 use super::op::{Op, Place};
 use crate::{
@@ -29,7 +31,10 @@ pub(crate) fn decode(bytes: &[u8], block: u64, offset: u16, code: CodeSize) -> D
     let rip = block.wrapping_add(u64::from(offset));
     let bytes = &bytes[..bytes.len().min(LONGEST)];
     let mut decoder = Decoder::with_ip(bits, bytes, rip, DecoderOptions::NONE);
-    let instruction = decoder.decode();
+    let mut instruction = decoder.decode();
+    if let Some(exchange) = exchange_behind_pause(&instruction, bytes, code) {
+        instruction = exchange;
+    }
     let mut op = Op {
         run: isa::undefined,
         immediate: 0,
@@ -60,6 +65,38 @@ pub(crate) fn decode(bytes: &[u8], block: u64, offset: u16, code: CodeSize) -> D
     let selected = isa::select(&instruction, &mut op, code);
     op.run = selected.run;
     Decoded::Op(op, selected.place)
+}
+
+/// `F3 REX.B 90` exchanges R8 with RAX on processors, and is PAUSE to iced-x86. The prefix means nothing then.
+fn exchange_behind_pause(
+    instruction: &Instruction,
+    bytes: &[u8],
+    code: CodeSize,
+) -> Option<Instruction> {
+    const REX_B: u8 = 0x41;
+    if instruction.code() != Code::Pause || code != CodeSize::Bits64 {
+        return None;
+    }
+    let (prefixes, rest) = bytes[..instruction.len()].split_at(instruction.len().checked_sub(2)?);
+    if rest[0] & 0xF1 != REX_B {
+        return None;
+    }
+    let exchange = if rest[0] & 8 != 0 {
+        Code::Xchg_r64_RAX
+    } else if prefixes.contains(&0x66) {
+        Code::Xchg_r16_AX
+    } else {
+        Code::Xchg_r32_EAX
+    };
+    let (target, accumulator) = match exchange {
+        Code::Xchg_r64_RAX => (Name::R8, Name::RAX),
+        Code::Xchg_r16_AX => (Name::R8W, Name::AX),
+        _ => (Name::R8D, Name::EAX),
+    };
+    let mut exchange = Instruction::with2(exchange, target, accumulator).ok()?;
+    exchange.set_len(instruction.len());
+    exchange.set_next_ip(instruction.next_ip());
+    Some(exchange)
 }
 
 fn set_operands(op: &mut Op, instruction: &Instruction, block: u64, code: CodeSize) {

@@ -12,12 +12,12 @@ mod flag_bits;
 mod misc;
 mod moves;
 mod multiply;
-#[cfg(test)]
-mod native;
 mod rest;
 mod shift;
 mod stack;
 mod strings;
+#[cfg(test)]
+mod test_native;
 #[cfg(test)]
 mod tests;
 

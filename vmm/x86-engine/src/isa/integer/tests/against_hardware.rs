@@ -3,7 +3,7 @@
 use iced_x86::code_asm::*;
 
 use super::{Pair, is_amd};
-use crate::{isa::integer::native::Registers, test_support::assemble};
+use crate::{isa::integer::test_native::Registers, test_support::assemble};
 
 const CASES: u32 = 3000;
 

@@ -5,7 +5,7 @@ use crate::{
     cpu::{Core, Register},
     decode::op::Op,
     flags::{AF, ARITHMETIC, CF, DF, IF, OF, PF, SF, ZF},
-    isa::integer::native::{Native, Registers},
+    isa::integer::test_native::{Native, Registers},
     memory::ram::Ram,
     run::Cpu,
 };

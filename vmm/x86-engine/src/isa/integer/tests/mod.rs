@@ -14,7 +14,7 @@ use crate::{
     },
     exit::{Goal, Stop},
     flags::{AF, ARITHMETIC, CF, DF, OF, PF, SF, ZF},
-    isa::integer::native::{DATA_BYTES, Native, Registers},
+    isa::integer::test_native::{DATA_BYTES, Native, Registers},
     run::Cpu,
     test_support::{CODE, DATA, long_mode_cpu},
 };
