@@ -63,6 +63,11 @@ const STRUCTURED_EDX: u32 = bits(&[
     29, // IA32_ARCH_CAPABILITIES
 ]);
 
+/// Leaf 7 subleaf 2 EDX. Without it, kernels with IBRS_ALL run a loop at every system call to clear the branch history.
+const STRUCTURED_2_EDX: u32 = bits(&[
+    4, // BHI_CTRL
+]);
+
 /// Leaf 8000_0001 EDX (AMD APM 3, E.4.2).
 const EXTENDED_EDX: u32 = bits(&[
     11, // SYSCALL
@@ -126,7 +131,9 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
         (0, _) => [0xD, word(0), word(8), word(4)],
         // EBX: cache line of 8 times 8 bytes for CLFLUSH, one logical processor.
         (1, _) => [SIGNATURE, 0x0001_0800, FEATURES_ECX, FEATURES_EDX],
-        (7, 0) => [0, STRUCTURED_EBX, 0, STRUCTURED_EDX],
+        // EAX: the last subleaf.
+        (7, 0) => [2, STRUCTURED_EBX, 0, STRUCTURED_EDX],
+        (7, 2) => [0, 0, 0, STRUCTURED_2_EDX],
         (0xD, 0) => [0b11, XSAVE_BYTES, XSAVE_BYTES, 0],
         (0x8000_0000, _) => [0x8000_0008, word(0), word(8), word(4)],
         (0x8000_0001, _) => [0, 0, EXTENDED_ECX, EXTENDED_EDX],

@@ -40,8 +40,8 @@ const TSC_AUX: u32 = 0xC000_0103;
 
 /// Revision 1, in the half where microcode's is.
 const REVISION: u64 = 1 << 32;
-/// IA32_SPEC_CTRL: IBRS and STIBP, which have nothing to restrain.
-const SPECULATION_CONTROL_BITS: u64 = 0b11;
+/// IA32_SPEC_CTRL: IBRS, STIBP and BHI_DIS_S, which have nothing to restrain.
+const SPECULATION_CONTROL_BITS: u64 = 1 << 10 | 0b11;
 /// IA32_PRED_CMD: IBPB, which has nothing to forget.
 const PREDICTOR_COMMAND_BITS: u64 = 0b1;
 /// IA32_APIC_BASE: this is the boot processor; the address. There is no local APIC to enable.
