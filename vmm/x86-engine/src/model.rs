@@ -6,7 +6,7 @@
 //! leaks, so that they need no countermeasures against them.
 
 /// Name of the model, part of a pair's identity. Any change of the leaves changes it.
-pub const MODEL: &str = "lockstep-soft-x86-64-v2.1";
+pub const MODEL: &str = "lockstep-soft-x86-64-v2.2";
 
 /// Twelve characters in EBX, EDX, ECX of leaf 0.
 const VENDOR: [u8; 12] = *b"GenuineIntel";
@@ -59,7 +59,13 @@ const STRUCTURED_EBX: u32 = bits(&[
 
 /// Leaf 7 EDX.
 const STRUCTURED_EDX: u32 = bits(&[
+    26, // IBRS, IBPB
     29, // IA32_ARCH_CAPABILITIES
+]);
+
+/// Leaf 7 subleaf 2 EDX. Without it, kernels with IBRS_ALL run a loop at every system call to clear the branch history.
+const STRUCTURED_2_EDX: u32 = bits(&[
+    4, // BHI_CTRL
 ]);
 
 /// Leaf 8000_0001 EDX (AMD APM 3, E.4.2).
@@ -76,9 +82,12 @@ const EXTENDED_ECX: u32 = bits(&[
     0, // LAHF in long mode
 ]);
 
-/// IA32_ARCH_CAPABILITIES (SDM 4, table 2-2): RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO,
-/// FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO.
+/// IA32_ARCH_CAPABILITIES (SDM 4, table 2-2): RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO,
+/// FBSDP_NO, PSDP_NO, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO; and ITS_NO, which hypervisors tell guests.
+///
+/// IBRS_ALL is for the sake of speed: with it, kernels call through pointers rather than through retpolines.
 pub(crate) const ARCH_CAPABILITIES: u64 = 1 << 0
+    | 1 << 1
     | 1 << 3
     | 1 << 4
     | 1 << 5
@@ -90,7 +99,8 @@ pub(crate) const ARCH_CAPABILITIES: u64 = 1 << 0
     | 1 << 20
     | 1 << 24
     | 1 << 26
-    | 1 << 27;
+    | 1 << 27
+    | 1 << 62;
 
 /// The XSAVE area for x87 and SSE: legacy region and header, bytes.
 pub(crate) const XSAVE_BYTES: u32 = 576;
@@ -121,7 +131,9 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
         (0, _) => [0xD, word(0), word(8), word(4)],
         // EBX: cache line of 8 times 8 bytes for CLFLUSH, one logical processor.
         (1, _) => [SIGNATURE, 0x0001_0800, FEATURES_ECX, FEATURES_EDX],
-        (7, 0) => [0, STRUCTURED_EBX, 0, STRUCTURED_EDX],
+        // EAX: the last subleaf.
+        (7, 0) => [2, STRUCTURED_EBX, 0, STRUCTURED_EDX],
+        (7, 2) => [0, 0, 0, STRUCTURED_2_EDX],
         (0xD, 0) => [0b11, XSAVE_BYTES, XSAVE_BYTES, 0],
         (0x8000_0000, _) => [0x8000_0008, word(0), word(8), word(4)],
         (0x8000_0001, _) => [0, 0, EXTENDED_ECX, EXTENDED_EDX],

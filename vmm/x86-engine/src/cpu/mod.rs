@@ -112,6 +112,7 @@ pub struct Msrs {
     pub misc_enable: u64,
     pub apic_base: u64,
     pub mtrr_def_type: u64,
+    pub spec_ctrl: u64,
 }
 
 /// The x87 (SDM 1, chapter 8). MM0 to MM7 are the mantissas.

@@ -18,6 +18,8 @@ use crate::{
 const TSC: u32 = 0x10;
 const PLATFORM_ID: u32 = 0x17;
 const APIC_BASE: u32 = 0x1B;
+const SPECULATION_CONTROL: u32 = 0x48;
+const PREDICTOR_COMMAND: u32 = 0x49;
 const MICROCODE_REVISION: u32 = 0x8B;
 const ARCH_CAPABILITIES: u32 = 0x10A;
 const SYSENTER_CS: u32 = 0x174;
@@ -38,6 +40,10 @@ const TSC_AUX: u32 = 0xC000_0103;
 
 /// Revision 1, in the half where microcode's is.
 const REVISION: u64 = 1 << 32;
+/// IA32_SPEC_CTRL: IBRS, STIBP and BHI_DIS_S, which have nothing to restrain.
+const SPECULATION_CONTROL_BITS: u64 = 1 << 10 | 0b11;
+/// IA32_PRED_CMD: IBPB, which has nothing to forget.
+const PREDICTOR_COMMAND_BITS: u64 = 0b1;
 /// IA32_APIC_BASE: this is the boot processor; the address. There is no local APIC to enable.
 const APIC_BASE_BITS: u64 = 1 << 8 | ((1 << PHYSICAL_BITS) - 1) & !0xFFF;
 /// IA32_MISC_ENABLE: fast strings. What the other bits would switch on or off is not there.
@@ -66,6 +72,7 @@ fn rdmsr(core: &mut Core, _op: &Op) -> Step {
         MISC_ENABLE => core.msrs.misc_enable,
         APIC_BASE => core.msrs.apic_base,
         ARCH_CAPABILITIES => model::ARCH_CAPABILITIES,
+        SPECULATION_CONTROL => core.msrs.spec_ctrl,
         MICROCODE_REVISION => REVISION,
         PLATFORM_ID | DEBUG_CONTROL => 0,
         _ => return Err(core.general_protection()),
@@ -93,6 +100,12 @@ fn wrmsr(core: &mut Core, _op: &Op) -> Step {
         PAT => core.write_pat(value)?,
         MISC_ENABLE => core.msrs.misc_enable = core.among(value, MISC_ENABLE_BITS)?,
         APIC_BASE => core.msrs.apic_base = core.among(value, APIC_BASE_BITS)?,
+        SPECULATION_CONTROL => {
+            core.msrs.spec_ctrl = core.among(value, SPECULATION_CONTROL_BITS)?;
+        }
+        PREDICTOR_COMMAND => {
+            core.among(value, PREDICTOR_COMMAND_BITS)?;
+        }
         DEBUG_CONTROL => {
             core.among(value, 0)?;
         }
