@@ -2,9 +2,7 @@
 
 use iced_x86::{Code, Instruction, Mnemonic};
 
-use super::corpus::{
-    belongs, decoded, encodings, is_elsewhere, may_be_unaligned, memory_bytes, uses_stack_pointer,
-};
+use super::corpus::{decoded, encodings, may_be_unaligned, memory_bytes, uses_stack_pointer};
 use crate::{
     Cpu, Goal, Ram, State, Stop,
     cpu::{CR4_OSFXSR, CR4_OSXMMEXCPT, EFER_LMA, EFER_LME},
