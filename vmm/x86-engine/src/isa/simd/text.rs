@@ -62,8 +62,8 @@ fn index_of<const I: u8>(
     first_length: u32,
     second_length: u32,
 ) -> Compared<u32> {
-    let (index, mut flags): (u32, u64) = (0, u64::from(first_length));
-    let mut found = index;
+    let mut flags = u64::from(first_length);
+    let index: u32;
     // SAFETY: computes in registers; see `require_host`.
     unsafe {
         asm!(
@@ -75,12 +75,11 @@ fn index_of<const I: u8>(
             const I,
             inout("rax") flags,
             in("edx") second_length,
-            inout("ecx") found,
+            out("ecx") index,
             options(pure, nomem, nostack)
         );
     }
-    flags = flags_of(flags);
-    (found, flags)
+    (index, flags_of(flags))
 }
 
 /// PCMPESTRM with an immediate.

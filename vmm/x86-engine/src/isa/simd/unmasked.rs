@@ -227,3 +227,15 @@ fn is_exact(shape: Shape, a: u64, b: u64) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_additions_of_dot_products_have_the_horizontal_shapes() {
+        assert_eq!(HORIZONTAL_SINGLES, number(Mnemonic::Haddps));
+        assert_eq!(HORIZONTAL_DOUBLES, number(Mnemonic::Haddpd));
+        assert_eq!(number(Mnemonic::Sqrtpd), 0);
+    }
+}

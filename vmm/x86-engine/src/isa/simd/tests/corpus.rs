@@ -25,12 +25,12 @@ pub(super) fn belongs(code: Code) -> bool {
         && features.iter().all(|feature| FEATURES.contains(feature))
 }
 
-/// Integer instructions that came with the SSEs, and an x87 one: other families have them.
+/// Prefetches and fences, which came with the SSEs: the integer family has them.
 pub(super) fn is_elsewhere(code: Code) -> bool {
     use iced_x86::Mnemonic::*;
     matches!(
         code.mnemonic(),
-        Prefetchnta | Prefetcht0 | Prefetcht1 | Prefetcht2 | Sfence | Lfence | Mfence | Fisttp
+        Prefetchnta | Prefetcht0 | Prefetcht1 | Prefetcht2 | Sfence | Lfence | Mfence
     )
 }
 

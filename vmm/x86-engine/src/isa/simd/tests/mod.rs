@@ -1,4 +1,8 @@
 //! The family against the processor that the tests run on.
 
+mod approximation;
+mod control;
 mod corpus;
+mod faults;
 mod native;
+mod selection;
