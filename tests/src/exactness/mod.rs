@@ -35,9 +35,11 @@ use random::Random;
 pub use subject::Subject;
 use world::World;
 
-/// Once in so many saves, memory is copied as well, if it is a page of 4 KiB or 16 MiB: the larger, the rarer.
+/// Once in so many moves, 16 MiB of memory are copied as well; more memory more rarely.
 const COPY_ONE_IN: u64 = 16;
 const COPY_UNIT_BYTES: u64 = 16 << 20;
+/// Once in so many stops, the same machine goes on, with its caches as they are.
+const STAY_ONE_IN: u64 = 4;
 /// Once in so many turns, the machine is saved and restored there, too: after exits, between inputs, in HLT.
 const SAVE_TURN_ONE_IN: u64 = 32;
 
@@ -51,7 +53,7 @@ pub struct Finish {
 }
 
 /// A run in a world, to its end.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct Recording {
     /// Inputs, outputs and digests.
     pub log: Vec<Entry>,
@@ -84,6 +86,20 @@ fn retired(machine: &Machine<SoftEngine>) -> u64 {
     machine
         .retired()
         .expect("the software CPU counts every instruction")
+}
+
+impl Recording {
+    /// The same as another one.
+    ///
+    /// # Panics
+    /// If it is not; with the first difference.
+    pub fn assert_same(&self, other: &Self) {
+        for (one, two) in self.log.iter().zip(&other.log) {
+            assert_eq!(one, two);
+        }
+        assert_eq!(self.log.len(), other.log.len());
+        assert_eq!(self.finish, other.finish);
+    }
 }
 
 /// A log that is read from memory.
@@ -233,7 +249,9 @@ pub fn in_pieces(
         match replay.turn() {
             Stage::Stopped => {
                 stops += 1;
-                replay.move_on(&mut random);
+                if !random.once_in(STAY_ONE_IN) {
+                    replay.move_on(&mut random);
+                }
             }
             Stage::Turned => {
                 let actual = mark(replay.replica.machine());

@@ -55,11 +55,13 @@ impl<I> Pieces<I> {
         let Some(longest) = self.longest else {
             return goal;
         };
-        let length = if self.random.once_in(SHORT_ONE_IN) {
-            self.random.up_to(SHORT_INSTRUCTIONS)
+        let short = self.random.once_in(SHORT_ONE_IN);
+        let most = if short {
+            longest.min(SHORT_INSTRUCTIONS)
         } else {
-            self.random.up_to(longest)
+            longest
         };
+        let length = self.random.up_to(most);
         let piece = at.instructions + length;
         if piece >= end {
             return goal;

@@ -13,7 +13,7 @@ use vmm::{
 use super::random::Random;
 
 /// Guest time that an instruction takes. Slower than any processor, so that a timer interrupts often in few instructions.
-const INSTRUCTION_NS: u64 = 50;
+const INSTRUCTION_NS: u64 = 200;
 /// Guest time that an exit takes.
 const EXIT_NS: u64 = 1_000;
 /// The longest stretch after which the guest is given what has arrived.
