@@ -72,7 +72,11 @@ fn linux_tests_itself() {
 
 #[test]
 fn a_distributions_kernel_boots() {
-    exact(&Subject::stock("poweroff", "lockstep: bye"), LINUX_STOPS);
+    // It has inputs and exits by the hundred thousand, and stops between many of them.
+    exact(
+        &Subject::stock("poweroff", "lockstep: bye"),
+        LINUX_STOPS / 4,
+    );
 }
 
 #[test]

@@ -147,7 +147,7 @@ enum Stage {
 
 impl Replay {
     fn new(subject: &Subject, log: &[Entry], longest: Option<u64>, seed: u64) -> Self {
-        let inputs = Logged::new(Entries(log.to_vec().into_iter()));
+        let inputs = Logged::new(Entries(Vec::from(log).into_iter()));
         Self {
             replica: Replica::new(subject.machine(), Pieces::new(inputs, longest, seed)),
         }

@@ -13,7 +13,7 @@ use vmm::{
 use super::random::Random;
 
 /// Every so many pieces, one is so short that it ends within or next to the block of instructions where the last one ended.
-const SHORT_ONE_IN: u64 = 4;
+const SHORT_ONE_IN: u64 = 12;
 const SHORT_INSTRUCTIONS: u64 = 16;
 
 /// Inputs in pieces.
