@@ -1,6 +1,7 @@
 //! What the end-to-end tests share.
 
 pub mod engines;
+pub mod exactness;
 pub mod images;
 pub mod rig;
 pub mod snippet;

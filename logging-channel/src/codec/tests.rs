@@ -411,3 +411,21 @@ fn a_damaged_stream_stays_damaged() {
     decoder.push(&sample_frame());
     assert_eq!(decoder.pull(), Err(error));
 }
+
+#[test]
+fn canonical_bytes_are_read_back_and_nothing_else_is() {
+    let value = (7_u64, vec![Some(Position::default()), None]);
+    let bytes = canonical_bytes(&value);
+    assert_eq!(from_canonical_bytes(&bytes), Ok(value.clone()));
+    let mut longer = bytes.clone();
+    longer.push(0);
+    type Value = (u64, Vec<Option<Position>>);
+    assert_eq!(
+        from_canonical_bytes::<Value>(&longer),
+        Err(CodecError::TrailingBytes { count: 1 })
+    );
+    for cut in 0..bytes.len() {
+        let cut = from_canonical_bytes::<Value>(&bytes[..cut]);
+        assert!(matches!(cut, Err(CodecError::Malformed(_))), "{cut:?}");
+    }
+}

@@ -96,3 +96,65 @@ impl<E: Persist> Machine<E> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use logging_channel::codec::{canonical_bytes, from_canonical_bytes};
+
+    use super::*;
+    use crate::{
+        devices::DevicesConfig,
+        engine::soft::SoftEngine,
+        machine::{MIN_MEMORY_BYTES, allocate_memory, boot},
+    };
+
+    fn engine() -> (SoftEngine, GuestMemory) {
+        let memory = allocate_memory(MIN_MEMORY_BYTES).expect("4 MiB");
+        let engine = SoftEngine::new(&memory).expect("a processor");
+        (engine, memory)
+    }
+
+    fn machine() -> Machine<SoftEngine> {
+        let (engine, memory) = engine();
+        let devices = DevicesConfig {
+            unix_time_s: 0,
+            mac: Some([2; 6]),
+            memory_bytes: MIN_MEMORY_BYTES,
+        };
+        let state = boot::begin_at(&memory, 0).expect("tables fit");
+        Machine::new(engine, memory, &devices, &state).expect("a machine")
+    }
+
+    #[test]
+    fn a_state_becomes_a_machine_of_that_state_again() {
+        let mut machine = machine();
+        machine.exits = 3;
+        machine.time_ns = 4;
+        machine.halted = true;
+        machine.ended = Some(EndReason::Halted);
+        machine.digests = 5;
+        machine.devices.port_write(0x3FB, 1, 0x83, 4);
+        let state = machine.save();
+        let read = from_canonical_bytes(&canonical_bytes(&state)).expect("what was saved");
+        let (engine, memory) = engine();
+        let restored = Machine::restore(engine, memory, read).expect("a state of this version");
+        assert_eq!(restored.save(), state);
+    }
+
+    #[test]
+    fn states_of_other_versions_are_refused() {
+        let saved = machine().save();
+        let refused = |state| {
+            let (engine, memory) = engine();
+            Machine::restore(engine, memory, state).err()
+        };
+        let mut state = saved.clone();
+        state.version += 1;
+        assert!(
+            matches!(refused(state), Some(RestoreError::Version { version }) if version == STATE_VERSION + 1)
+        );
+        let mut state = saved;
+        state.engine.version += 1;
+        assert!(matches!(refused(state), Some(RestoreError::Engine(_))));
+    }
+}
