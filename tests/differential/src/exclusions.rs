@@ -78,6 +78,10 @@ pub const EXCLUDED: &[(&[Mnemonic], &str)] = &[
 /// Single encodings that are not compared.
 const EXCLUDED_CODES: &[(&[Code], &str)] = &[
     (
+        &[Code::Movsxd_r16_rm16],
+        "AMD's processors read four bytes, Intel's two (SDM 2B, MOVSX/MOVSXD)",
+    ),
+    (
         &[
             Code::Reservednop_rm16_r16_0F0D,
             Code::Reservednop_rm32_r32_0F0D,

@@ -52,7 +52,8 @@ unsafe impl Plain for u64 {}
 unsafe impl Plain for u128 {}
 // SAFETY: as above.
 unsafe impl<const N: usize> Plain for [u8; N] {
-    const ALIGNMENT: u64 = 1;
+    // Ten bytes are a number of the x87's (SDM 3A table 6-7); others are pieces of something that was checked as a whole.
+    const ALIGNMENT: u64 = if N == 10 { 8 } else { 1 };
 }
 
 impl Ram {

@@ -31,7 +31,7 @@ impl Core {
         linear: u64,
         segment: SegmentName,
     ) -> Result<T, Halt> {
-        self.check_alignment(linear, T::ALIGNMENT, segment)?;
+        self.check_alignment(linear, T::BYTES, T::ALIGNMENT, segment)?;
         let mut buffer = [0; WIDEST];
         for piece in self.pieces(linear, T::BYTES, segment, Access::Read)? {
             self.load_piece(piece, &mut buffer)?;
@@ -48,7 +48,7 @@ impl Core {
         linear: u64,
         segment: SegmentName,
     ) -> Result<T, Halt> {
-        self.check_alignment(linear, T::ALIGNMENT, segment)?;
+        self.check_alignment(linear, T::BYTES, T::ALIGNMENT, segment)?;
         let mut buffer = [0; WIDEST];
         for piece in self.pieces(linear, T::BYTES, segment, Access::Write)? {
             self.load_piece(piece, &mut buffer)?;
@@ -65,7 +65,7 @@ impl Core {
         segment: SegmentName,
         value: T,
     ) -> Step {
-        self.check_alignment(linear, T::ALIGNMENT, segment)?;
+        self.check_alignment(linear, T::BYTES, T::ALIGNMENT, segment)?;
         let buffer: [u8; WIDEST] = to_bytes(value);
         for piece in self.pieces(linear, T::BYTES, segment, Access::Write)? {
             self.store_piece(piece, &buffer)?;
@@ -129,14 +129,16 @@ impl Core {
         self.as_system(|core| core.store_linear(linear, SegmentName::Ds, value))
     }
 
-    /// #AC, for programs at CPL 3 that asked for it (SDM 3A 6.15, "Interrupt 17"). An address that is not canonical comes first.
+    /// #AC, for programs at CPL 3 that asked for it (SDM 3A 6.15, "Interrupt 17"). An address that is not canonical comes first, a page
+    /// fault later.
     pub(crate) fn check_alignment(
         &mut self,
         linear: u64,
         bytes: u64,
+        alignment: u64,
         segment: SegmentName,
     ) -> Step {
-        if !self.tlb.checks_alignment() || linear.is_multiple_of(bytes) {
+        if !self.tlb.checks_alignment() || linear.is_multiple_of(alignment) {
             return Ok(());
         }
         self.check_both_ends(linear, bytes, segment)?;
@@ -185,7 +187,12 @@ impl Core {
     }
 
     /// That an address does not exist comes before any page fault.
-    fn check_both_ends(&mut self, linear: u64, bytes: u64, segment: SegmentName) -> Step {
+    pub(crate) fn check_both_ends(
+        &mut self,
+        linear: u64,
+        bytes: u64,
+        segment: SegmentName,
+    ) -> Step {
         self.check_canonical(linear, segment)?;
         self.check_canonical(self.wrap(linear.wrapping_add(bytes - 1)), segment)
     }

@@ -106,7 +106,9 @@ fn compare_8_bytes(core: &mut Core, op: &Op) -> Step {
 
 /// CMPXCHG16B, whose operand must be aligned.
 fn compare_16_bytes(core: &mut Core, op: &Op) -> Step {
-    if !core.linear(op, 16, Access::Write)?.is_multiple_of(16) {
+    let linear = core.linear(op, 16, Access::Write)?;
+    if !linear.is_multiple_of(16) {
+        core.check_both_ends(linear, 16, op.segment)?;
         return Err(core.general_protection());
     }
     let joined = |core: &Core, low: Register, high: Register| {

@@ -160,7 +160,9 @@ fn enter<T: Width>(core: &mut Core, op: &Op) -> Step {
         <T as Integer>::BYTES,
         crate::memory::Access::Write,
     )?;
-    core.probe_write(linear, <T as Integer>::BYTES, SegmentName::Ss)?;
+    let bytes = <T as Integer>::BYTES;
+    core.check_alignment(linear, bytes, bytes, SegmentName::Ss)?;
+    core.probe_write(linear, bytes, SegmentName::Ss)?;
     core.put(Register::Rbp, T::truncate(frame));
     core.set_stack_pointer(top);
     Ok(())

@@ -242,7 +242,7 @@ pub(super) fn store_bytes(core: &mut Core, op: &Op, bytes: &[u8], mask: &[u8]) -
     let width = bytes.len() as u64;
     let offset = core.general[Register::Rdi as usize] & op.address_mask();
     let linear = core.segmented(op.segment, offset, width, Access::Write)?;
-    core.check_alignment(linear, 8, op.segment)?;
+    core.check_alignment(linear, 8, 8, op.segment)?;
     core.probe_write(linear, width, op.segment)?;
     for (index, byte) in bytes.iter().enumerate() {
         if mask[index] & 0x80 != 0 {

@@ -96,12 +96,13 @@ fn output<const BYTES: u64>(core: &mut Core, op: &Op) -> Step {
 
 /// One element of INS: `[ES:DI]` from port DX.
 fn input_string<T: Width>(core: &mut Core, op: &Op) -> Step {
+    let bytes = <T as Integer>::BYTES;
+    let port = core.get::<u16>(Register::Rdx);
+    // Also if there is nothing to do.
+    check_permission(core, port, bytes)?;
     if is_over(core, op) {
         return Ok(());
     }
-    let bytes = <T as Integer>::BYTES;
-    let port = core.get::<u16>(Register::Rdx);
-    check_permission(core, port, bytes)?;
     let offset = core.general[Register::Rdi as usize] & op.address_mask();
     let linear = core.segmented(SegmentName::Es, offset, bytes, Access::Write)?;
     core.probe_write(linear, bytes, SegmentName::Es)?;
@@ -117,12 +118,13 @@ fn input_string<T: Width>(core: &mut Core, op: &Op) -> Step {
 
 /// One element of OUTS: `[DS:SI]`, or another segment, to port DX.
 fn output_string<T: Width>(core: &mut Core, op: &Op) -> Step {
+    let bytes = <T as Integer>::BYTES;
+    let port = core.get::<u16>(Register::Rdx);
+    // Also if there is nothing to do.
+    check_permission(core, port, bytes)?;
     if is_over(core, op) {
         return Ok(());
     }
-    let bytes = <T as Integer>::BYTES;
-    let port = core.get::<u16>(Register::Rdx);
-    check_permission(core, port, bytes)?;
     let offset = core.general[Register::Rsi as usize] & op.address_mask();
     let value: T = core.load_at(op.segment, offset)?;
     if core.next_answer().is_none() {

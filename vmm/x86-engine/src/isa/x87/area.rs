@@ -22,15 +22,19 @@ pub(super) struct Area {
 }
 
 impl Core {
-    /// Finds an operand of `bytes` bytes that must be a multiple of `alignment` (else #GP) and readable, or writable.
+    /// Finds an operand of `bytes` bytes, made of units of `unit` bytes (which #AC is about), that must be a multiple of `alignment` (else #GP)
+    /// and readable, or writable.
     pub(super) fn area(
         &mut self,
         op: &Op,
         bytes: u64,
+        unit: u64,
         alignment: u64,
         access: Access,
     ) -> Result<Area, Halt> {
         let linear = self.linear(op, bytes, access)?;
+        self.check_alignment(linear, bytes, unit, op.segment)?;
+        self.check_both_ends(linear, bytes, op.segment)?;
         if !linear.is_multiple_of(alignment) {
             return Err(self.general_protection());
         }

@@ -35,6 +35,8 @@ pub(super) fn select(code: Code) -> Option<Handler> {
 trait Format {
     /// Of the environment.
     const BYTES: usize;
+    /// Of each of its words.
+    const UNIT: u64;
     /// Makes it.
     fn pack(x87: &X87, image: &mut [u8]);
     /// Takes it apart; the status word is left for after the control word.
@@ -48,6 +50,7 @@ struct Doublewords;
 
 impl Format for Words {
     const BYTES: usize = 14;
+    const UNIT: u64 = 2;
 
     fn pack(x87: &X87, image: &mut [u8]) {
         let words = [
@@ -75,6 +78,7 @@ impl Format for Words {
 
 impl Format for Doublewords {
     const BYTES: usize = 28;
+    const UNIT: u64 = 4;
 
     fn pack(x87: &X87, image: &mut [u8]) {
         // What has no meaning is stored as ones.
@@ -137,7 +141,7 @@ fn store_environment<F: Format>(core: &mut Core, op: &Op) -> Step {
     let mut image = [0; LONGEST];
     let image = &mut image[..F::BYTES];
     F::pack(&core.x87, image);
-    let area = core.area(op, image.len() as u64, 1, Access::Write)?;
+    let area = core.area(op, image.len() as u64, F::UNIT, 1, Access::Write)?;
     core.store_area(area, 0, image)?;
     core.x87.mask_all();
     Ok(())
@@ -147,7 +151,7 @@ fn load_environment<F: Format>(core: &mut Core, op: &Op) -> Step {
     core.begin_x87()?;
     let mut image = [0; LONGEST];
     let image = &mut image[..F::BYTES];
-    let area = core.area(op, image.len() as u64, 1, Access::Read)?;
+    let area = core.area(op, image.len() as u64, F::UNIT, 1, Access::Read)?;
     core.load_area(area, 0, image)?;
     F::unpack(&mut core.x87, image);
     Ok(())
@@ -163,7 +167,7 @@ fn save<F: Format>(core: &mut Core, op: &Op) -> Step {
     for (index, place) in registers.chunks_exact_mut(REGISTER).enumerate() {
         place.copy_from_slice(&core.x87.register(index).to_bytes());
     }
-    let area = core.area(op, image.len() as u64, 1, Access::Write)?;
+    let area = core.area(op, image.len() as u64, F::UNIT, 1, Access::Write)?;
     core.store_area(area, 0, image)?;
     core.x87.initialise();
     Ok(())
@@ -173,7 +177,7 @@ fn restore<F: Format>(core: &mut Core, op: &Op) -> Step {
     core.begin_x87()?;
     let mut image = [0; LONGEST];
     let image = &mut image[..F::BYTES + 8 * REGISTER];
-    let area = core.area(op, image.len() as u64, 1, Access::Read)?;
+    let area = core.area(op, image.len() as u64, F::UNIT, 1, Access::Read)?;
     core.load_area(area, 0, image)?;
     let (environment, registers) = image.split_at(F::BYTES);
     let x87 = &mut core.x87;

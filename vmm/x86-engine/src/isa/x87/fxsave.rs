@@ -21,6 +21,8 @@ pub(super) const XMM: usize = 160;
 /// Which bits of MXCSR exist: DAZ does, AMD's misaligned mode does not.
 const MXCSR_MASK: u32 = 0xFFFF;
 const ALIGNMENT: u64 = 16;
+/// #AC comes before: real processors look at this many bytes.
+const UNIT: u64 = 4;
 
 pub(super) fn select(code: Code) -> Option<Handler> {
     Some(match code {
@@ -146,7 +148,7 @@ impl Core {
 /// FXSAVE. It does not wait, and it saves the SSE registers whatever CR4.OSFXSR says.
 fn save<P: Pointers>(core: &mut Core, op: &Op) -> Step {
     core.begin_fxsave()?;
-    let area = core.area(op, REGION as u64, ALIGNMENT, Access::Write)?;
+    let area = core.area(op, REGION as u64, UNIT, ALIGNMENT, Access::Write)?;
     let mut region = [0; REGION];
     pack_x87::<P>(&core.x87, &mut region);
     core.pack_sse(&mut region);
@@ -157,7 +159,7 @@ fn save<P: Pointers>(core: &mut Core, op: &Op) -> Step {
 /// FXRSTOR. An exception that it makes pending waits for the next instruction that waits.
 fn restore<P: Pointers>(core: &mut Core, op: &Op) -> Step {
     core.begin_fxsave()?;
-    let area = core.area(op, REGION as u64, ALIGNMENT, Access::Read)?;
+    let area = core.area(op, REGION as u64, UNIT, ALIGNMENT, Access::Read)?;
     let mut region = [0; REGION];
     core.load_area(area, 0, &mut region)?;
     let mxcsr = core.mxcsr_of(&region)?;

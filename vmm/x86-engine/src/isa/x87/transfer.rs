@@ -203,7 +203,7 @@ fn store_effect<const POPS: usize, T: Plain>(core: &mut Core, op: &Op, effect: &
         Some(value) => core.store(op, value)?,
         // The operand must be writable all the same.
         None => {
-            core.area(op, T::BYTES, 1, Access::Write)?;
+            core.area(op, T::BYTES, T::ALIGNMENT, 1, Access::Write)?;
         }
     }
     core.x87.report(effect);

@@ -21,6 +21,8 @@ const COMPONENT_X87: u64 = 1 << 0;
 const COMPONENT_SSE: u64 = 1 << 1;
 const HEADER_BYTES: usize = 64;
 const ALIGNMENT: u64 = 64;
+/// As for FXSAVE.
+const UNIT: u64 = 4;
 
 const _: () = assert!(REGION + HEADER_BYTES == XSAVE_BYTES as usize);
 
@@ -75,7 +77,7 @@ impl Core {
 /// XSAVE: requested components are stored also if they are in their initial state.
 fn save<P: Pointers>(core: &mut Core, op: &Op) -> Step {
     core.begin_xsave()?;
-    let area = core.area(op, XSAVE_BYTES.into(), ALIGNMENT, Access::Write)?;
+    let area = core.area(op, XSAVE_BYTES.into(), UNIT, ALIGNMENT, Access::Write)?;
     let requested = core.requested_components();
     // The header is read before anything is stored, and stored last.
     let mut before = [0; 8];
@@ -100,7 +102,7 @@ fn save<P: Pointers>(core: &mut Core, op: &Op) -> Step {
 /// XRSTOR: requested components that XSTATE_BV does not have get their initial state; MXCSR is loaded in either case (SDM 1, 13.8.1).
 fn restore<P: Pointers>(core: &mut Core, op: &Op) -> Step {
     core.begin_xsave()?;
-    let area = core.area(op, XSAVE_BYTES.into(), ALIGNMENT, Access::Read)?;
+    let area = core.area(op, XSAVE_BYTES.into(), UNIT, ALIGNMENT, Access::Read)?;
     let requested = core.requested_components();
     let mut header = [0; 24];
     core.load_area(area, REGION, &mut header)?;

@@ -102,8 +102,9 @@ impl Element for Load {
 impl Element for Compare {
     #[inline(always)]
     fn element<T: Width, A: Width>(core: &mut Core, op: &Op) -> Step {
-        let a: T = source::<T, A>(core, op)?;
+        // The target first, as AMD's processors do: it shows if both fault.
         let b: T = core.load_at(SegmentName::Es, target::<A>(core))?;
+        let a: T = source::<T, A>(core, op)?;
         core.flags.after_sub(a, b, a.sub(b));
         advance::<T, A>(core, Register::Rsi);
         advance::<T, A>(core, Register::Rdi);
