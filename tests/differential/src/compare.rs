@@ -2,8 +2,8 @@
 
 use crate::{
     allowances::{
-        approximate, emulated_protection_fault, emulated_wrongly, error_code,
-        last_instruction_addresses, neighbours, same_long_operand,
+        approximate, emulated, error_code, last_instruction_addresses, neighbours,
+        same_long_operand,
     },
     case::{Case, Outcome},
     layout::{DATA, DATA_BYTES},
