@@ -7,6 +7,9 @@ SHELL := /bin/bash
 DEMO_FLAGS ?=
 # Sections of the figures; all, if none is named.
 BENCH_FLAGS ?=
+# Cases of the differential test, and what decides them.
+CASES ?= 2000000
+SEED ?= 1
 # Options of every `cargo build` and `cargo bench` here.
 CARGO_FLAGS ?= --locked
 
@@ -15,7 +18,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 lockstep := target/release/lockstep
 
-.PHONY: help packages toolchain build images demo test bench clean
+.PHONY: help packages toolchain build images demo test differential bench clean
 
 help: ## Show this list
 	@echo 'lockstep: a virtual machine that outlives its host'
@@ -38,6 +41,9 @@ build: toolchain packages ## The release binary, target/release/lockstep
 
 images: toolchain packages ## The guest images; prints where they lie
 	@scripts/images.sh
+
+differential: toolchain packages ## Random instructions on KVM and on the software CPU (CASES=…, SEED=…)
+	@cargo run $(CARGO_FLAGS) --release --package lockstep-differential --bin differential -- --cases $(CASES) --seed $(SEED)
 
 bench: build ## The figures of docs/performance.md (BENCH_FLAGS='exits cpu log latency failover')
 	@scripts/images.sh >/dev/null

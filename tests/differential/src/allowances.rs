@@ -10,9 +10,13 @@ use crate::{
     layout::{FS_BASE, GS_BASE},
 };
 
+const INVALID_OPCODE: u8 = 6;
+const STACK_FAULT: u8 = 12;
+const GENERAL_PROTECTION: u8 = 13;
+const PAGE_FAULT: u8 = 14;
+
 /// The error code, without what `kvm-pvm` shows of its own page tables in the upper half of the address space.
 pub(crate) fn error_code(outcome: &Outcome) -> u64 {
-    const PAGE_FAULT: u8 = 14;
     const UPPER_HALF: u64 = 1 << 63;
     const PRESENT_RESERVED: u64 = 0b1001;
     let host =
@@ -44,40 +48,92 @@ pub(crate) fn neighbours(one: &[u8; 10], other: &[u8; 10]) -> bool {
     magnitude(one).abs_diff(magnitude(other)) <= 1
 }
 
-/// Whether the two differ only in that `kvm-pvm` made another exception of a #GP or #SS. It tries to emulate instructions whose operand is not
-/// canonical or not aligned (or whose MXCSR has reserved bits): #UD, where it has no such instruction; #SS for #GP or the other way round,
-/// where a segment prefix that 64-bit mode ignores (SDM 1 3.3.7.1) confuses it.
-pub(crate) fn emulated_protection_fault(case: &Case, expected: &Outcome, actual: &Outcome) -> bool {
-    const INVALID_OPCODE: u8 = 6;
-    const STACK_FAULT: u8 = 12;
-    const GENERAL_PROTECTION: u8 = 13;
-    const ALIGNMENT: u64 = 16;
+/// Whether the outcome is the doing of `kvm-pvm`, and the rest is not compared. After a #GP or #SS it tries to emulate the instruction.
+pub(crate) fn emulated(case: &Case, expected: &Outcome, actual: &Outcome) -> bool {
+    let Some(instruction) = instruction_at(case, actual.rip) else {
+        return false;
+    };
+    let operands = operands(&instruction, &actual.general);
+    !operands.is_empty()
+        && (renamed_fault(case, &instruction, &operands, expected, actual)
+            || wrong_emulation(&instruction, &operands, expected, actual)
+            || upper_half(expected, actual))
+}
+
+/// It made another exception of a #GP or #SS: #UD, where it has no such instruction; #SS for #GP or the other way round, where a segment prefix
+/// that 64-bit mode ignores (SDM 1 3.3.7.1) confuses it. Everything else must be the same.
+fn renamed_fault(
+    case: &Case,
+    instruction: &Instruction,
+    operands: &[Operand],
+    expected: &Outcome,
+    actual: &Outcome,
+) -> bool {
     const PREFIXES: [u8; 4] = [0x26, 0x2E, 0x36, 0x3E];
-    let protects = |outcome: &Outcome| matches!(outcome.vector, STACK_FAULT | GENERAL_PROTECTION);
-    let confused = || protects(expected) && case.code.iter().any(|byte| PREFIXES.contains(byte));
-    if !protects(actual) || expected.vector != INVALID_OPCODE && !confused() {
+    let confused =
+        || is_protection_fault(expected) && case.code.iter().any(|byte| PREFIXES.contains(byte));
+    if !is_protection_fault(actual) || expected.vector != INVALID_OPCODE && !confused() {
         return false;
     }
-    let renamed = Outcome {
-        vector: actual.vector,
-        ..expected.clone()
-    };
-    let Some(instruction) = instruction_at(case, expected.rip) else {
-        return false;
-    };
-    let last = (instruction.memory_size().size().max(1) - 1) as u64;
-    let address = effective_address(&instruction, &expected.general);
+    // Reserved bits of MXCSR are #GP as well.
     let loads_control = matches!(
         instruction.mnemonic(),
         Mnemonic::Ldmxcsr | Mnemonic::Fxrstor | Mnemonic::Fxrstor64
     );
-    let faults = address.is_some_and(|address| {
-        loads_control
-            || !address.is_multiple_of(ALIGNMENT)
-            || !canonical(address)
-            || !canonical(address.wrapping_add(last))
+    let faults = |operand: &Operand| operand.is_misaligned() || !operand.is_canonical();
+    let renamed = Outcome {
+        vector: actual.vector,
+        ..expected.clone()
+    };
+    (loads_control || operands.iter().any(faults)) && renamed == *actual
+}
+
+/// It emulated the instruction where it should have raised #GP or #SS: FXSAVE's and FXRSTOR's alignment and reserved bits of MXCSR; operands that
+/// only begin at a canonical address, and then fault by their page; MMX's moves, by which the host's registers are MMX's afterwards.
+fn wrong_emulation(
+    instruction: &Instruction,
+    operands: &[Operand],
+    expected: &Outcome,
+    actual: &Outcome,
+) -> bool {
+    if !is_protection_fault(actual) {
+        return false;
+    }
+    let multimedia = (0..instruction.op_count()).any(|operand| {
+        instruction.op_kind(operand) == OpKind::Register && instruction.op_register(operand).is_mm()
     });
-    faults && renamed == *actual
+    let out_of_range = operands.iter().any(|operand| !operand.is_canonical());
+    match instruction.mnemonic() {
+        _ if multimedia && out_of_range => true,
+        Mnemonic::Fxrstor | Mnemonic::Fxrstor64 => true,
+        Mnemonic::Fxsave | Mnemonic::Fxsave64 => out_of_range || operands[0].is_misaligned(),
+        _ => {
+            let same_place = (expected.vector, expected.rip) == (PAGE_FAULT, actual.rip);
+            same_place
+                && operands.iter().any(|operand| {
+                    !operand.is_canonical() && operand.first == expected.fault_address
+                })
+        }
+    }
+}
+
+/// The upper half of the address space is its own, and faults there are other ones.
+fn upper_half(expected: &Outcome, actual: &Outcome) -> bool {
+    const UPPER_HALF: u64 = 1 << 63;
+    let is_fault = matches!(
+        expected.vector,
+        INVALID_OPCODE | STACK_FAULT | GENERAL_PROTECTION | PAGE_FAULT
+    );
+    let place =
+        |outcome: &Outcome| outcome.vector == PAGE_FAULT && outcome.fault_address & UPPER_HALF != 0;
+    is_fault
+        && expected.rip == actual.rip
+        && (place(actual) || place(expected))
+        && expected.general == actual.general
+}
+
+fn is_protection_fault(outcome: &Outcome) -> bool {
+    matches!(outcome.vector, STACK_FAULT | GENERAL_PROTECTION)
 }
 
 /// The case's instruction at `rip`.
@@ -88,54 +144,43 @@ fn instruction_at(case: &Case, rip: u64) -> Option<Instruction> {
     (!instruction.is_invalid()).then_some(instruction)
 }
 
-/// Whether the software CPU raised #GP (or #SS) where `kvm-pvm`, which emulates the instruction then, gets it wrong: FXSAVE's and FXRSTOR's
-/// alignment and reserved bits of MXCSR, and operands that only begin at a canonical address.
-pub(crate) fn emulated_wrongly(case: &Case, expected: &Outcome, actual: &Outcome) -> bool {
-    const STACK_FAULT: u8 = 12;
-    const GENERAL_PROTECTION: u8 = 13;
-    const PAGE_FAULT: u8 = 14;
-    if !matches!(actual.vector, STACK_FAULT | GENERAL_PROTECTION) {
-        return false;
-    }
-    let Some(instruction) = instruction_at(case, actual.rip) else {
-        return false;
-    };
-    let Some(address) = effective_address(&instruction, &actual.general) else {
-        return false;
-    };
-    let last = (instruction.memory_size().size().max(1) - 1) as u64;
-    let crosses = !canonical(address.wrapping_add(last));
-    let multimedia = (0..instruction.op_count()).any(|operand| {
-        instruction.op_kind(operand) == OpKind::Register && instruction.op_register(operand).is_mm()
-    });
-    match instruction.mnemonic() {
-        // The emulator has MMX's moves, and the host's registers are MMX's once it used them.
-        _ if multimedia && (crosses || !canonical(address)) => true,
-        Mnemonic::Fxrstor | Mnemonic::Fxrstor64 => true,
-        Mnemonic::Fxsave | Mnemonic::Fxsave64 => {
-            !address.is_multiple_of(16) || !canonical(address) || crosses
-        }
-        _ => {
-            let fault = (expected.vector, expected.rip, expected.fault_address);
-            crosses && fault == (PAGE_FAULT, actual.rip, address)
-        }
-    }
-}
-
-/// Whether both faulted on the same operand of more than 16 bytes: which of its bytes CR2 names, and so which page the error code is about, is the
+/// Whether both faulted on the same operand of the x87's state: which of its bytes CR2 names, and so which page the error code is about, is the
 /// processor's choice (AMD's probe the last byte first).
 pub(crate) fn same_long_operand(case: &Case, expected: &Outcome, actual: &Outcome) -> bool {
+    /// The shortest environment.
+    const LONG: u64 = 14;
     if expected.rip != actual.rip {
         return false;
     }
     instruction_at(case, expected.rip).is_some_and(|instruction| {
         let bytes = instruction.memory_size().size() as u64;
-        let address = effective_address(&instruction, &expected.general);
-        let within = |outcome: &Outcome| {
-            address.is_some_and(|address| outcome.fault_address.wrapping_sub(address) < bytes)
+        let within = |outcome: &Outcome, operand: &Operand| {
+            outcome.fault_address.wrapping_sub(operand.first) < bytes
         };
-        bytes > 16 && within(expected) && within(actual)
+        let operands = operands(&instruction, &expected.general);
+        bytes >= LONG
+            && bytes != 16
+            && operands
+                .iter()
+                .any(|operand| within(expected, operand) && within(actual, operand))
     })
+}
+
+/// The first and the last byte of an operand in memory.
+#[derive(Clone, Copy, Debug)]
+struct Operand {
+    first: u64,
+    last: u64,
+}
+
+impl Operand {
+    fn is_canonical(&self) -> bool {
+        canonical(self.first) && canonical(self.last)
+    }
+
+    fn is_misaligned(&self) -> bool {
+        !self.first.is_multiple_of(16)
+    }
 }
 
 fn canonical(address: u64) -> bool {
@@ -161,22 +206,21 @@ fn stored_last_instruction(last: Instruction, outcome: &Outcome) -> Vec<u64> {
         },
         _ => return Vec::new(),
     };
-    let Some(address) = effective_address(&last, &outcome.general) else {
-        return Vec::new();
-    };
+    let operands = operands(&last, &outcome.general);
     let offsets = fields.into_iter().flatten();
-    offsets.map(|offset| address.wrapping_add(offset)).collect()
+    offsets
+        .flat_map(|offset| {
+            operands
+                .iter()
+                .map(move |operand| operand.first.wrapping_add(offset))
+        })
+        .collect()
 }
 
-/// The linear address of an instruction's memory operand.
-fn effective_address(instruction: &Instruction, general: &[u64; 16]) -> Option<u64> {
-    let operand = (0..instruction.op_count()).find(|index| {
-        matches!(
-            instruction.op_kind(*index),
-            OpKind::Memory | OpKind::MemorySegRDI | OpKind::MemorySegEDI
-        )
-    })?;
-    instruction.virtual_address(operand, 0, |register, _, _| {
+/// An instruction's operands in memory, those of string instructions included.
+fn operands(instruction: &Instruction, general: &[u64; 16]) -> Vec<Operand> {
+    let bytes = instruction.memory_size().size().max(1) as u64;
+    let value = |register: Register, _: usize, _: usize| {
         Some(match register {
             Register::FS => FS_BASE,
             Register::GS => GS_BASE,
@@ -190,5 +234,24 @@ fn effective_address(instruction: &Instruction, general: &[u64; 16]) -> Option<u
                 }
             }
         })
-    })
+    };
+    (0..instruction.op_count())
+        .filter(|operand| {
+            matches!(
+                instruction.op_kind(*operand),
+                OpKind::Memory
+                    | OpKind::MemorySegRSI
+                    | OpKind::MemorySegESI
+                    | OpKind::MemoryESRDI
+                    | OpKind::MemoryESEDI
+                    | OpKind::MemorySegRDI
+                    | OpKind::MemorySegEDI
+            )
+        })
+        .filter_map(|operand| instruction.virtual_address(operand, 0, value))
+        .map(|first| Operand {
+            first,
+            last: first.wrapping_add(bytes - 1),
+        })
+        .collect()
 }

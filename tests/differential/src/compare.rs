@@ -2,8 +2,8 @@
 
 use crate::{
     allowances::{
-        approximate, emulated_protection_fault, emulated_wrongly, error_code,
-        last_instruction_addresses, neighbours, same_long_operand,
+        approximate, emulated, error_code, last_instruction_addresses, neighbours,
+        same_long_operand,
     },
     case::{Case, Outcome},
     layout::{DATA, DATA_BYTES},
@@ -33,8 +33,7 @@ const C1: u16 = 1 << 9;
 #[must_use]
 pub fn differences(case: &Case, expected: &Outcome, actual: &Outcome) -> Vec<Difference> {
     let mut found = Vec::new();
-    if emulated_protection_fault(case, expected, actual) || emulated_wrongly(case, expected, actual)
-    {
+    if emulated(case, expected, actual) {
         return found;
     }
     let mut number = |what: &str, expected: u64, actual: u64| {

@@ -176,7 +176,7 @@ fn print(out: &mut impl Write, plan: &Plan, summary: &Summary, seconds: f64) -> 
     }
     writeln!(
         out,
-        "{} cases of seed {} in {seconds:.0} s ({:.0} a second): {} mnemonics in {} encodings, {} not compared; {} different, {} when stepped, {} within the program",
+        "{} cases of seed {} in {seconds:.0} s ({:.0} a second): {} mnemonics in {} encodings, {} not compared; {} different, {} when stepped, {} within the program; the real processor changed its mind {} times",
         summary.cases,
         plan.seed,
         summary.cases as f64 / seconds,
@@ -189,6 +189,7 @@ fn print(out: &mut impl Write, plan: &Plan, summary: &Summary, seconds: f64) -> 
         summary.different,
         summary.stepped_otherwise,
         summary.in_program,
+        summary.unsteady,
     )
 }
 
@@ -210,6 +211,7 @@ fn json(plan: &Plan, summary: &Summary, seconds: f64) -> serde_json::Value {
         "different": summary.different,
         "stepped_otherwise": summary.stepped_otherwise,
         "in_program": summary.in_program,
+        "unsteady": summary.unsteady,
         "mnemonics": summary.coverage.by_mnemonic(),
         "missing": names(summary, |count| count.missing > 0),
         "never": names(summary, |count| count.cases == 0),

@@ -48,6 +48,11 @@ fn random_cases_are_the_same_on_both() {
         summary.different,
         reports.join("\n")
     );
+    assert!(
+        summary.unsteady <= CASES / 10_000,
+        "the real processor changed its mind {} times",
+        summary.unsteady
+    );
     let never = summary.coverage.never();
     assert!(never.is_empty(), "never tried: {never:?}");
     let fewest = summary.coverage.iter().map(|(_, count)| count.cases).min();

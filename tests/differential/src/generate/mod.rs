@@ -306,8 +306,8 @@ impl<'a> Builder<'a> {
             self.adjust(&instruction);
             let mut encoder = Encoder::new(64);
             if let Ok(length) = encoder.encode(&instruction, at) {
-                instruction.set_ip(at);
                 instruction.set_len(length);
+                instruction.set_ip(at);
                 return Some((instruction, encoder.take_buffer()));
             }
             // AH with a REX prefix, or a target out of reach.
