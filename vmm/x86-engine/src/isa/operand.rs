@@ -15,6 +15,8 @@ impl<T: Integer + Plain> Width for T {}
 pub(crate) trait Source<T: Width> {
     /// Reads it.
     fn read(core: &mut Core, op: &Op) -> Result<T, Halt>;
+    /// Reads it, if that takes no more than a look into the translation cache: see [`Core::load_quickly`].
+    fn read_quickly(core: &Core, op: &Op) -> Option<T>;
 }
 
 /// An operand that can be read and written.
@@ -23,6 +25,10 @@ pub(crate) trait Target<T: Width>: Source<T> {
     fn read_to_modify(core: &mut Core, op: &Op) -> Result<T, Halt>;
     /// Writes it.
     fn write(core: &mut Core, op: &Op, value: T) -> Step;
+    /// [`Self::read_to_modify`], if that takes no more than a look.
+    fn read_to_modify_quickly(core: &Core, op: &Op) -> Option<T>;
+    /// Writes it, if that takes no more than a look; returns whether it did.
+    fn write_quickly(core: &mut Core, op: &Op, value: T) -> bool;
 }
 
 /// The first register operand.
@@ -61,6 +67,11 @@ macro_rules! register_operand {
             fn read(core: &mut Core, op: &Op) -> Result<T, Halt> {
                 Ok(get(core, op.$field, op.high & $bit != 0))
             }
+
+            #[inline(always)]
+            fn read_quickly(core: &Core, op: &Op) -> Option<T> {
+                Some(get(core, op.$field, op.high & $bit != 0))
+            }
         }
 
         impl<T: Width> Target<T> for $name {
@@ -74,6 +85,17 @@ macro_rules! register_operand {
                 put(core, op.$field, op.high & $bit != 0, value);
                 Ok(())
             }
+
+            #[inline(always)]
+            fn read_to_modify_quickly(core: &Core, op: &Op) -> Option<T> {
+                Some(get(core, op.$field, op.high & $bit != 0))
+            }
+
+            #[inline(always)]
+            fn write_quickly(core: &mut Core, op: &Op, value: T) -> bool {
+                put(core, op.$field, op.high & $bit != 0, value);
+                true
+            }
         }
     };
 }
@@ -85,6 +107,11 @@ impl<T: Width> Source<T> for Memory {
     #[inline(always)]
     fn read(core: &mut Core, op: &Op) -> Result<T, Halt> {
         core.load(op)
+    }
+
+    #[inline(always)]
+    fn read_quickly(core: &Core, op: &Op) -> Option<T> {
+        core.load_quickly(op)
     }
 }
 
@@ -98,11 +125,26 @@ impl<T: Width> Target<T> for Memory {
     fn write(core: &mut Core, op: &Op, value: T) -> Step {
         core.store(op, value)
     }
+
+    #[inline(always)]
+    fn read_to_modify_quickly(core: &Core, op: &Op) -> Option<T> {
+        core.load_to_modify_quickly(op)
+    }
+
+    #[inline(always)]
+    fn write_quickly(core: &mut Core, op: &Op, value: T) -> bool {
+        core.store_quickly(op, value)
+    }
 }
 
 impl<T: Width> Source<T> for Immediate {
     #[inline(always)]
     fn read(_core: &mut Core, op: &Op) -> Result<T, Halt> {
         Ok(T::truncate(op.immediate))
+    }
+
+    #[inline(always)]
+    fn read_quickly(_core: &Core, op: &Op) -> Option<T> {
+        Some(T::truncate(op.immediate))
     }
 }

@@ -68,6 +68,50 @@ impl Core {
         Ok(segment.base.wrapping_add(offset) & 0xFFFF_FFFF)
     }
 
+    /// The linear address of an operation's memory operand in 64-bit mode.
+    #[inline(always)]
+    pub(crate) fn flat_linear(&self, op: &Op) -> u64 {
+        self.offset(op)
+            .wrapping_add(self.long_bases[op.segment as usize])
+    }
+
+    /// Loads an operation's memory operand, if that takes no more than a look into the translation cache. Handlers try this
+    /// first and leave all the rest to a second, cold function: so the first calls nothing and needs no stack frame.
+    #[inline(always)]
+    pub(crate) fn load_quickly<T: Plain>(&self, op: &Op) -> Option<T> {
+        if op.narrow {
+            return None;
+        }
+        let linear = self.flat_linear(op);
+        let page = self.tlb.readable(linear, T::BYTES)?;
+        Some(page.load(linear % PAGE_BYTES))
+    }
+
+    /// The same for an operand that will be stored to.
+    #[inline(always)]
+    pub(crate) fn load_to_modify_quickly<T: Plain>(&self, op: &Op) -> Option<T> {
+        if op.narrow {
+            return None;
+        }
+        let linear = self.flat_linear(op);
+        let page = self.tlb.writable(linear, T::BYTES)?;
+        Some(page.load(linear % PAGE_BYTES))
+    }
+
+    /// Stores to an operation's memory operand, if that takes no more than a look; returns whether it did.
+    #[inline(always)]
+    pub(crate) fn store_quickly<T: Plain>(&self, op: &Op, value: T) -> bool {
+        if op.narrow {
+            return false;
+        }
+        let linear = self.flat_linear(op);
+        let Some(page) = self.tlb.writable(linear, T::BYTES) else {
+            return false;
+        };
+        page.store(linear % PAGE_BYTES, value);
+        true
+    }
+
     /// Loads an operation's memory operand.
     #[inline(always)]
     pub(crate) fn load<T: Plain>(&mut self, op: &Op) -> Result<T, Halt> {

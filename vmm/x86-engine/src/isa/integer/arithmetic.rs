@@ -95,9 +95,31 @@ logic!(Or, true, |a, b| a | b);
 logic!(Xor, true, |a, b| a ^ b);
 logic!(Test, false, |a, b| a & b);
 
-/// The flags change only when nothing can fail any more: a store to a device is executed twice.
-#[inline(always)]
+/// What takes no more than a look into the translation cache; all else is [`binary_slowly`]'s.
 fn binary<B: Binary, T: Width, D: Target<T>, S: Source<T>>(core: &mut Core, op: &Op) -> Step {
+    let a = if B::STORES {
+        D::read_to_modify_quickly(core, op)
+    } else {
+        D::read_quickly(core, op)
+    };
+    if let (Some(a), Some(b)) = (a, S::read_quickly(core, op)) {
+        let mut flags = core.flags;
+        let result = B::apply(&mut flags, a, b);
+        if !B::STORES || D::write_quickly(core, op, result) {
+            core.flags = flags;
+            return Ok(());
+        }
+    }
+    binary_slowly::<B, T, D, S>(core, op)
+}
+
+/// The flags change only when nothing can fail any more: a store to a device is executed twice.
+#[cold]
+#[inline(never)]
+fn binary_slowly<B: Binary, T: Width, D: Target<T>, S: Source<T>>(
+    core: &mut Core,
+    op: &Op,
+) -> Step {
     let a = if B::STORES {
         D::read_to_modify(core, op)?
     } else {
@@ -171,8 +193,21 @@ impl Unary for Not {
     }
 }
 
-#[inline(always)]
 fn unary<U: Unary, T: Width, D: Target<T>>(core: &mut Core, op: &Op) -> Step {
+    if let Some(a) = D::read_to_modify_quickly(core, op) {
+        let mut flags = core.flags;
+        let result = U::apply(&mut flags, a);
+        if D::write_quickly(core, op, result) {
+            core.flags = flags;
+            return Ok(());
+        }
+    }
+    unary_slowly::<U, T, D>(core, op)
+}
+
+#[cold]
+#[inline(never)]
+fn unary_slowly<U: Unary, T: Width, D: Target<T>>(core: &mut Core, op: &Op) -> Step {
     let a = D::read_to_modify(core, op)?;
     let mut flags = core.flags;
     let result = U::apply(&mut flags, a);

@@ -2,7 +2,11 @@
 
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
-use super::{by_width, stack::push, stack::top_of_stack};
+use super::{
+    by_width,
+    stack::push,
+    stack::{top_of_stack, top_of_stack_quickly},
+};
 use crate::{
     cpu::{Core, Register, Step},
     decode::op::{Handler, Op, Selected},
@@ -75,6 +79,20 @@ fn call_to<T: Width, S: Source<T>>(core: &mut Core, op: &Op) -> Step {
 
 /// `immediate` bytes of arguments are dropped; 0 in the plain form.
 fn ret<T: Width>(core: &mut Core, op: &Op) -> Step {
+    if let Some(target) = top_of_stack_quickly::<T>(core)
+        && is_canonical(target.zero_extend())
+    {
+        core.rip = target.zero_extend();
+        let top = &mut core.general[Register::Rsp as usize];
+        *top = top.wrapping_add(8).wrapping_add(op.immediate);
+        return Ok(());
+    }
+    ret_slowly::<T>(core, op)
+}
+
+#[cold]
+#[inline(never)]
+fn ret_slowly<T: Width>(core: &mut Core, op: &Op) -> Step {
     let target: T = top_of_stack(core, 0)?;
     go(core, target)?;
     core.drop_from_stack(<T as Integer>::BYTES + op.immediate);

@@ -9,21 +9,50 @@ use crate::{
     isa::operand::{Immediate, Memory, R1, R2, Source, Target, Width},
 };
 
-#[inline(always)]
+/// What takes no more than a look into the translation cache; all else is [`mov_slowly`]'s.
 fn mov<T: Width, D: Target<T>, S: Source<T>>(core: &mut Core, op: &Op) -> Step {
+    if let Some(value) = S::read_quickly(core, op)
+        && D::write_quickly(core, op, value)
+    {
+        return Ok(());
+    }
+    mov_slowly::<T, D, S>(core, op)
+}
+
+#[cold]
+#[inline(never)]
+fn mov_slowly<T: Width, D: Target<T>, S: Source<T>>(core: &mut Core, op: &Op) -> Step {
     let value = S::read(core, op)?;
     D::write(core, op, value)
 }
 
-#[inline(always)]
 fn movzx<To: Width, From: Width, S: Source<From>>(core: &mut Core, op: &Op) -> Step {
+    if let Some(value) = S::read_quickly(core, op) {
+        core.put(op.r1, To::truncate(value.zero_extend()));
+        return Ok(());
+    }
+    movzx_slowly::<To, From, S>(core, op)
+}
+
+#[cold]
+#[inline(never)]
+fn movzx_slowly<To: Width, From: Width, S: Source<From>>(core: &mut Core, op: &Op) -> Step {
     let value = S::read(core, op)?;
     core.put(op.r1, To::truncate(value.zero_extend()));
     Ok(())
 }
 
-#[inline(always)]
 fn movsx<To: Width, From: Width, S: Source<From>>(core: &mut Core, op: &Op) -> Step {
+    if let Some(value) = S::read_quickly(core, op) {
+        core.put(op.r1, To::truncate(value.sign_extend()));
+        return Ok(());
+    }
+    movsx_slowly::<To, From, S>(core, op)
+}
+
+#[cold]
+#[inline(never)]
+fn movsx_slowly<To: Width, From: Width, S: Source<From>>(core: &mut Core, op: &Op) -> Step {
     let value = S::read(core, op)?;
     core.put(op.r1, To::truncate(value.sign_extend()));
     Ok(())

@@ -8,6 +8,7 @@ use crate::{
     decode::op::{Handler, Op, Selected},
     integer::Integer,
     isa::operand::{Immediate, Memory, R1, Source, Width},
+    memory::ram::PAGE_BYTES,
 };
 
 /// Pushes a value.
@@ -16,15 +17,17 @@ pub(crate) fn push<T: Width>(core: &mut Core, value: T) -> Step {
     if T::BITS == 64 {
         // Only 64-bit mode has pushes of this width: no segment, no mask.
         let top = core.general[Register::Rsp as usize].wrapping_sub(8);
-        core.store_linear(top, SegmentName::Ss, value)?;
-        core.general[Register::Rsp as usize] = top;
-        return Ok(());
+        if let Some(page) = core.tlb.writable(top, 8) {
+            page.store(top % PAGE_BYTES, value);
+            core.general[Register::Rsp as usize] = top;
+            return Ok(());
+        }
     }
-    push_narrow(core, value)
+    push_slowly(core, value)
 }
 
 #[inline(never)]
-fn push_narrow<T: Width>(core: &mut Core, value: T) -> Step {
+fn push_slowly<T: Width>(core: &mut Core, value: T) -> Step {
     let top = core.stack_pointer().wrapping_sub(<T as Integer>::BYTES) & core.stack_mask;
     core.store_at(SegmentName::Ss, top, value)?;
     core.set_stack_pointer(top);
@@ -48,6 +51,17 @@ pub(crate) fn top_of_stack<T: Width>(core: &mut Core, above: u64) -> Result<T, H
     }
     let top = core.stack_pointer().wrapping_add(above) & core.stack_mask;
     core.load_at(SegmentName::Ss, top)
+}
+
+/// Reads what lies on top of the stack, if it is 64 bits wide and that takes no more than a look into the translation cache.
+#[inline(always)]
+pub(crate) fn top_of_stack_quickly<T: Width>(core: &Core) -> Option<T> {
+    if T::BITS != 64 {
+        return None;
+    }
+    let top = core.general[Register::Rsp as usize];
+    let page = core.tlb.readable(top, 8)?;
+    Some(page.load(top % PAGE_BYTES))
 }
 
 impl Core {
@@ -75,14 +89,32 @@ impl Core {
     }
 }
 
-#[inline(always)]
 fn push_operand<T: Width, S: Source<T>>(core: &mut Core, op: &Op) -> Step {
+    match S::read_quickly(core, op) {
+        Some(value) => push(core, value),
+        None => push_operand_slowly::<T, S>(core, op),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn push_operand_slowly<T: Width, S: Source<T>>(core: &mut Core, op: &Op) -> Step {
     let value = S::read(core, op)?;
     push(core, value)
 }
 
-#[inline(always)]
 fn pop_register<T: Width>(core: &mut Core, op: &Op) -> Step {
+    if let Some(value) = top_of_stack_quickly::<T>(core) {
+        core.general[Register::Rsp as usize] = core.general[Register::Rsp as usize].wrapping_add(8);
+        core.put(op.r1, value);
+        return Ok(());
+    }
+    pop_register_slowly::<T>(core, op)
+}
+
+#[cold]
+#[inline(never)]
+fn pop_register_slowly<T: Width>(core: &mut Core, op: &Op) -> Step {
     let value: T = pop(core)?;
     core.put(op.r1, value);
     Ok(())

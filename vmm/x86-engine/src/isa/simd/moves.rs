@@ -121,7 +121,7 @@ fn load_slowly<S: Source>(core: &mut Core, op: &Op) -> Step {
 /// MOVUPS, MOVUPD, MOVDQU; MOVAPS, MOVAPD, MOVDQA, MOVNTPS, MOVNTPD, MOVNTDQ.
 fn store<const ALIGNED: bool>(core: &mut Core, op: &Op) -> Step {
     let value = core.vector(op.r1);
-    if !core.sse_unavailable && core.store_quickly::<Vector, ALIGNED>(op, value) {
+    if !core.sse_unavailable && core.store_vector_quickly::<Vector, ALIGNED>(op, value) {
         return Ok(());
     }
     store_slowly::<ALIGNED>(core, op)
@@ -142,7 +142,7 @@ fn store_slowly<const ALIGNED: bool>(core: &mut Core, op: &Op) -> Step {
 /// MOVQ, MOVSD, MOVLPS, MOVLPD, MOVD, MOVSS.
 fn store_low<T: Width>(core: &mut Core, op: &Op) -> Step {
     let value = T::truncate(core.xmm(op.r1) as u64);
-    if !core.sse_unavailable && core.store_quickly::<T, false>(op, value) {
+    if !core.sse_unavailable && core.store_vector_quickly::<T, false>(op, value) {
         return Ok(());
     }
     store_low_slowly::<T>(core, op)

@@ -82,7 +82,7 @@ impl Core {
 
     /// Loads an operand, if that needs no more than a look into the translation cache.
     #[inline(always)]
-    fn load_quickly<T: Plain, const ALIGNED: bool>(&self, op: &Op) -> Option<T> {
+    fn load_vector_quickly<T: Plain, const ALIGNED: bool>(&self, op: &Op) -> Option<T> {
         if op.narrow {
             return None;
         }
@@ -96,7 +96,11 @@ impl Core {
 
     /// Stores an operand, if that needs no more than a look into the translation cache; returns whether it did.
     #[inline(always)]
-    pub(super) fn store_quickly<T: Plain, const ALIGNED: bool>(&self, op: &Op, value: T) -> bool {
+    pub(super) fn store_vector_quickly<T: Plain, const ALIGNED: bool>(
+        &self,
+        op: &Op,
+        value: T,
+    ) -> bool {
         if op.narrow {
             return false;
         }
@@ -109,13 +113,6 @@ impl Core {
         };
         page.store(linear % PAGE_BYTES, value);
         true
-    }
-
-    /// The linear address in 64-bit mode.
-    #[inline(always)]
-    fn flat_linear(&self, op: &Op) -> u64 {
-        self.offset(op)
-            .wrapping_add(self.long_bases[op.segment as usize])
     }
 
     /// The linear address of a 16-byte operand, which must be aligned (SDM 3A 6.15, #GP).
@@ -193,7 +190,7 @@ impl Source for Aligned {
 
     #[inline(always)]
     fn read_quickly(core: &Core, op: &Op) -> Option<Vector> {
-        core.load_quickly::<Vector, true>(op)
+        core.load_vector_quickly::<Vector, true>(op)
     }
 }
 
@@ -205,7 +202,7 @@ impl Source for Unaligned {
 
     #[inline(always)]
     fn read_quickly(core: &Core, op: &Op) -> Option<Vector> {
-        core.load_quickly::<Vector, false>(op)
+        core.load_vector_quickly::<Vector, false>(op)
     }
 }
 
@@ -232,7 +229,7 @@ macro_rules! narrow_source {
 
             #[inline(always)]
             fn read_quickly(core: &Core, op: &Op) -> Option<Vector> {
-                let value: $width = core.load_quickly::<$width, false>(op)?;
+                let value: $width = core.load_vector_quickly::<$width, false>(op)?;
                 Some(Vector::halves(0, u64::from(value)))
             }
         }
