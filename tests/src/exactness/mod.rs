@@ -35,8 +35,11 @@ use random::Random;
 pub use subject::Subject;
 use world::World;
 
-/// Once in so many moves, 16 MiB of memory are copied as well; more memory more rarely.
-const COPY_ONE_IN: u64 = 16;
+/// Once in so many moves, the next processor is a fresh one. Else it is the one before the last, which costs less and has to forget all
+/// that it knows.
+const FRESH_ONE_IN: u64 = 8;
+/// Once in so many fresh ones, 16 MiB of memory are copied as well; more memory more rarely.
+const COPY_ONE_IN: u64 = 4;
 const COPY_UNIT_BYTES: u64 = 16 << 20;
 /// Once in so many stops, the same machine goes on, with its caches as they are.
 const STAY_ONE_IN: u64 = 4;
@@ -133,6 +136,8 @@ fn mark(machine: &Machine<SoftEngine>) -> Mark {
 /// A replay of a recording, turn by turn.
 struct Replay {
     replica: Replica<SoftEngine, Pieces<Logged<Entries>>>,
+    /// The processor before the last, on the same memory.
+    spare: Option<SoftEngine>,
 }
 
 /// Where a replay is.
@@ -150,6 +155,7 @@ impl Replay {
         let inputs = Logged::new(Entries(Vec::from(log).into_iter()));
         Self {
             replica: Replica::new(subject.machine(), Pieces::new(inputs, longest, seed)),
+            spare: None,
         }
     }
 
@@ -175,21 +181,40 @@ impl Replay {
         }
     }
 
-    /// Goes on with another engine, which knows of the machine what was saved; sometimes on a copy of its memory.
+    /// Goes on with another engine, which is told what was saved and nothing else; sometimes on a copy of the memory.
     fn move_on(&mut self, random: &mut Random) {
         let machine = self.replica.machine_mut();
         let saved = canonical_bytes(&machine.save());
-        let bytes = machine.memory().last_addr().0 + 1;
-        let copy_one_in = COPY_ONE_IN * (bytes / COPY_UNIT_BYTES).max(1);
-        let memory = if random.once_in(copy_one_in) {
-            copy(machine.memory())
-        } else {
-            machine.memory().clone()
-        };
-        let engine = SoftEngine::new(&memory).expect("the software CPU runs everywhere");
         let state = from_canonical_bytes(&saved).expect("what was just saved");
-        *machine = Machine::restore(engine, memory, state).expect("a state of this very version");
+        let spare = self.spare.take();
+        let (engine, memory) = match spare.filter(|_| !random.once_in(FRESH_ONE_IN)) {
+            Some(engine) => (engine, machine.memory().clone()),
+            None => fresh(machine.memory(), random),
+        };
+        let restored =
+            Machine::restore(engine, memory, state).expect("a state of this very version");
+        let copied = !same(restored.memory(), machine.memory());
+        let before = std::mem::replace(machine, restored);
+        self.spare = (!copied).then(|| before.into_engine());
     }
+}
+
+/// A fresh engine on this memory, or on a copy of it.
+fn fresh(memory: &GuestMemory, random: &mut Random) -> (SoftEngine, GuestMemory) {
+    let bytes = memory.last_addr().0 + 1;
+    let copy_one_in = COPY_ONE_IN * (bytes / COPY_UNIT_BYTES).max(1);
+    let memory = if random.once_in(copy_one_in) {
+        copy(memory)
+    } else {
+        memory.clone()
+    };
+    let engine = SoftEngine::new(&memory).expect("the software CPU runs everywhere");
+    (engine, memory)
+}
+
+fn same(one: &GuestMemory, two: &GuestMemory) -> bool {
+    let host = |memory: &GuestMemory| memory.get_host_address(GuestAddress(0)).ok();
+    host(one) == host(two)
 }
 
 fn copy(memory: &GuestMemory) -> GuestMemory {

@@ -69,6 +69,12 @@ impl<E: Persist> Machine<E> {
         }
     }
 
+    /// The engine of a machine that is not needed any more.
+    #[must_use]
+    pub fn into_engine(self) -> E {
+        self.engine
+    }
+
     /// A machine in a saved state. `engine` runs on `memory`, which is as it was when the state was saved.
     ///
     /// # Errors

@@ -318,3 +318,7 @@ impl Core {
         self.update_mode();
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;
