@@ -89,7 +89,7 @@ fn renamed_fault(
 }
 
 /// It emulated the instruction where it should have raised #GP or #SS: FXSAVE's and FXRSTOR's alignment and reserved bits of MXCSR; operands that
-/// only begin at a canonical address, and then fault by their page; MMX's moves, by which the host's registers are MMX's afterwards.
+/// only begin at a canonical address, or one of two that is none, where it finds a page fault; MMX's moves, by which the host's registers are MMX's afterwards.
 fn wrong_emulation(
     instruction: &Instruction,
     operands: &[Operand],
@@ -109,10 +109,8 @@ fn wrong_emulation(
         Mnemonic::Fxsave | Mnemonic::Fxsave64 => out_of_range || operands[0].is_misaligned(),
         _ => {
             let same_place = (expected.vector, expected.rip) == (PAGE_FAULT, actual.rip);
-            same_place
-                && operands.iter().any(|operand| {
-                    !operand.is_canonical() && operand.first == expected.fault_address
-                })
+            let place = |operand: &Operand| operand.first == expected.fault_address;
+            same_place && out_of_range && operands.iter().any(place)
         }
     }
 }
