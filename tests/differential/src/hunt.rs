@@ -132,7 +132,7 @@ pub fn hunt(
                     plan,
                     number + index as u64,
                     case,
-                    verdict,
+                    &verdict,
                     &mut summary,
                 )?;
             }
