@@ -142,7 +142,7 @@ fn instruction_at(case: &Case, rip: u64) -> Option<Instruction> {
     (!instruction.is_invalid()).then_some(instruction)
 }
 
-/// Whether both faulted on the same operand of the x87's state: which of its bytes CR2 names, and so which page the error code is about, is the
+/// Whether both faulted on the same operand of the x87's state, or on operands of CMPS or MOVS: which of its bytes CR2 names, and so which page the error code is about, is the
 /// processor's choice (AMD's probe the last byte first).
 pub(crate) fn same_long_operand(case: &Case, expected: &Outcome, actual: &Outcome) -> bool {
     /// The shortest environment.
@@ -156,11 +156,11 @@ pub(crate) fn same_long_operand(case: &Case, expected: &Outcome, actual: &Outcom
             outcome.fault_address.wrapping_sub(operand.first) < bytes
         };
         let operands = operands(&instruction, &expected.general);
-        bytes >= LONG
-            && bytes != 16
-            && operands
-                .iter()
-                .any(|operand| within(expected, operand) && within(actual, operand))
+        let within_any =
+            |outcome: &Outcome| operands.iter().any(|operand| within(outcome, operand));
+        // Of CMPS's two operands, too, either may be read first.
+        let has_choice = bytes >= LONG && bytes != 16 || operands.len() == 2;
+        has_choice && within_any(expected) && within_any(actual)
     })
 }
 
@@ -247,9 +247,35 @@ fn operands(instruction: &Instruction, general: &[u64; 16]) -> Vec<Operand> {
             )
         })
         .filter_map(|operand| instruction.virtual_address(operand, 0, value))
+        .map(|first| first.wrapping_add(bit_offset(instruction, general)))
         .map(|first| Operand {
             first,
             last: first.wrapping_add(bytes - 1),
         })
         .collect()
+}
+
+/// How far from its operand BT and its kind access memory: their second operand counts bits from there.
+fn bit_offset(instruction: &Instruction, general: &[u64; 16]) -> u64 {
+    let counts = matches!(
+        instruction.mnemonic(),
+        Mnemonic::Bt | Mnemonic::Btc | Mnemonic::Btr | Mnemonic::Bts
+    );
+    if !counts || instruction.op1_kind() != OpKind::Register {
+        return 0;
+    }
+    let value = general[instruction.op1_register().full_register().number()];
+    let bytes = instruction.memory_size().size() as i64;
+    let signed = match bytes {
+        2 => i64::from(value as i16),
+        4 => i64::from(value as i32),
+        _ => value as i64,
+    };
+    (signed.div_euclid(bytes * 8) * bytes) as u64
+}
+
+/// RFLAGS as pushed; `kvm-pvm` loses NT whenever the host is interrupted.
+pub(crate) fn rflags(expected: &Outcome, actual: &Outcome) -> u64 {
+    const NT: u64 = 1 << 14;
+    expected.rflags | actual.rflags & NT
 }
