@@ -2,7 +2,7 @@
 
 use crate::{
     allowances::{
-        approximate, emulated, error_code, last_instruction_addresses, neighbours,
+        approximate, emulated, error_code, last_instruction_addresses, neighbours, rflags,
         same_long_operand,
     },
     case::{Case, Outcome},
@@ -57,7 +57,7 @@ pub fn differences(case: &Case, expected: &Outcome, actual: &Outcome) -> Vec<Dif
     number("rip", expected.rip, actual.rip);
     number("cs", expected.cs, actual.cs);
     number("ss", expected.ss, actual.ss);
-    number("rflags", expected.rflags, actual.rflags);
+    number("rflags", rflags(expected, actual), actual.rflags);
     for (index, name) in GENERAL_NAMES.iter().enumerate() {
         number(name, expected.general[index], actual.general[index]);
     }

@@ -40,7 +40,7 @@ impl Coverage {
     }
 
     /// Adds a case.
-    pub fn add(&mut self, case: &Case, verdict: Verdict) {
+    pub fn add(&mut self, case: &Case, verdict: &Verdict) {
         let decoder = Decoder::with_ip(64, &case.code, case.code_at, DecoderOptions::NONE);
         for (index, instruction) in decoder.into_iter().enumerate() {
             let count = self.counts.entry(instruction.code()).or_default();

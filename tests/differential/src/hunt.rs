@@ -1,12 +1,12 @@
 //! A run over many cases: batches, counts, and a report for each kind of difference.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, slice};
 
 use iced_x86::{Code, Decoder, DecoderOptions};
 
 use crate::{
     case::Case,
-    compare::Difference,
+    compare::{Difference, differences},
     coverage::Coverage,
     generate::Generator,
     kvm::KvmError,
@@ -125,14 +125,14 @@ pub fn hunt(
         let (verdicts, in_program) = rig.batch(&cases)?;
         for (index, verdict) in verdicts.into_iter().enumerate() {
             let case = &cases[index];
-            summary.coverage.add(case, verdict);
+            summary.coverage.add(case, &verdict);
             if !verdict.same {
                 report(
                     rig,
                     plan,
                     number + index as u64,
                     case,
-                    verdict,
+                    &verdict,
                     &mut summary,
                 )?;
             }
@@ -151,14 +151,6 @@ pub fn hunt(
         progress(summary.cases);
     }
     Ok(summary)
-}
-
-fn unsteady() -> Vec<Difference> {
-    vec![Difference {
-        what: "the real processor, asked again".to_owned(),
-        expected: "the same".to_owned(),
-        actual: "what it said the second time".to_owned(),
-    }]
 }
 
 fn stepping() -> Vec<Difference> {
@@ -195,12 +187,14 @@ fn report(
     plan: &Plan,
     number: u64,
     case: &Case,
-    verdict: Verdict,
+    verdict: &Verdict,
     summary: &mut Summary,
 ) -> Result<(), KvmError> {
     if rig.compare(case)?.is_empty() {
+        let again = &rig.real(slice::from_ref(case))?[0];
+        let first = verdict.expected.as_deref().unwrap_or(again);
         summary.unsteady += 1;
-        summary.note(case, number, plan, unsteady());
+        summary.note(case, number, plan, differences(case, first, again));
         return Ok(());
     }
     summary.different += 1;

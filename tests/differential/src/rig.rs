@@ -20,7 +20,7 @@ pub struct Rig {
 }
 
 /// How a case went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The exception that ended it on the real processor.
     pub vector: u8,
@@ -28,6 +28,8 @@ pub struct Verdict {
     pub soft_vector: Option<u8>,
     /// Whether the two agree.
     pub same: bool,
+    /// What the real processor said, if they do not.
+    pub expected: Option<Box<Outcome>>,
 }
 
 impl Verdict {
@@ -75,10 +77,14 @@ impl Rig {
             })
             .collect();
         let verdicts = (0..cases.len())
-            .map(|index| Verdict {
-                vector: expected[index].vector,
-                soft_vector: alone[index].as_ref().ok().map(|outcome| outcome.vector),
-                same: compare(&cases[index], &expected[index], &alone[index]).is_empty(),
+            .map(|index| {
+                let same = compare(&cases[index], &expected[index], &alone[index]).is_empty();
+                Verdict {
+                    vector: expected[index].vector,
+                    soft_vector: alone[index].as_ref().ok().map(|outcome| outcome.vector),
+                    same,
+                    expected: (!same).then(|| Box::new(expected[index].clone())),
+                }
             })
             .collect();
         Ok((verdicts, otherwise))

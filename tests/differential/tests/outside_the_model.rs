@@ -11,7 +11,7 @@ const INVALID_OPCODE: u8 = 6;
 /// Encodings that mean something else to a processor without the feature: a no-operation, or the instruction without its prefix.
 fn means_something_else(code: Code) -> bool {
     use iced_x86::CpuidFeature::{
-        BMI1, CET_IBT, CET_SS, CLDEMOTE, LZCNT, MPX, PREFETCHITI, PREFETCHW, PREFETCHWT1,
+        BMI1, CET_IBT, CET_SS, CLDEMOTE, LZCNT, MPX, PREFETCHITI, PREFETCHW, PREFETCHWT1, WBNOINVD,
     };
     let older = [
         BMI1,
@@ -23,6 +23,7 @@ fn means_something_else(code: Code) -> bool {
         PREFETCHITI,
         PREFETCHW,
         PREFETCHWT1,
+        WBNOINVD,
     ];
     code.cpuid_features()
         .iter()

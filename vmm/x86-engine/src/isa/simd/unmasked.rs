@@ -210,13 +210,17 @@ fn is_exact(shape: Shape, a: u64, b: u64) -> bool {
         let odd = mantissa >> mantissa.trailing_zeros().min(127);
         128 - odd.leading_zeros() <= precision
     };
+    let sign = 1_u64 << if shape.double { 63 } else { 31 };
+    if shape.operation == Operation::Add && (a ^ b) & sign != 0 {
+        // The difference of two numbers that underflows is exact, and none overflows.
+        return true;
+    }
     let ((a, a_exponent), (b, b_exponent)) = (odd_part(a, shape.double), odd_part(b, shape.double));
     match shape.operation {
         Operation::Narrow => fits(u128::from(b)),
         Operation::Multiply => fits(u128::from(a) * u128::from(b)),
         Operation::Divide => b != 0 && a.is_multiple_of(b) && fits(u128::from(a / b)),
         Operation::Add => {
-            // A sum that underflows is exact anyway, and one that overflows has operands of the same sign.
             let (high, low) = if a_exponent > b_exponent {
                 (a, b)
             } else {
