@@ -193,7 +193,9 @@ pub fn print() {
     Ways::run(&stock, None, LONG_ROUNDS, folder.path()).row("Debian's kernel", TO_INIT);
     println!("\ncpu: process start to /init, wall time, median of {SHORT_ROUNDS} rounds");
     boots.wall(TO_INIT);
-    logs(&boot, folder.path());
+    println!("\ncpu: log of a boot to power-off, bytes");
+    logs("Linux", &boot, folder.path());
+    logs("Debian's kernel", &stock, folder.path());
     recording(
         "Linux, power-on to power-off",
         &boot,
@@ -203,19 +205,18 @@ pub fn print() {
     recording("all workloads", &work, ROUNDS, folder.path());
 }
 
-/// How large the recorded boot is.
-fn logs(boot: &Guest, folder: &Path) {
-    println!("\ncpu: log of that boot, bytes");
+/// How large a recorded boot is.
+fn logs(name: &str, boot: &Guest, folder: &Path) {
     let bytes = |path: &Path| std::fs::metadata(path).expect("a log").len();
     let log = folder.join("log");
     let mut command = boot.lockstep("record", EngineKind::Soft);
     command.arg("--log").arg(&log);
     Run::of_process(command);
-    println!("  lockstep record      {:10}", bytes(&log));
+    println!("  {name:20} lockstep {:>10}", bytes(&log));
     if guest::qemu_version().is_some() {
         let log = folder.join("qemu");
         Run::of_process(boot.qemu(Some(&log)));
-        println!("  QEMU rr=record       {:10}", bytes(&log));
+        println!("  {name:20} QEMU     {:>10}", bytes(&log));
     }
 }
 
