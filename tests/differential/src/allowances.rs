@@ -5,7 +5,7 @@
 use iced_x86::{Decoder, DecoderOptions, Instruction, MemorySize, Mnemonic, OpKind, Register};
 
 use crate::{
-    case::{Case, Outcome},
+    case::{Case, Outcome, RSP},
     exclusions::APPROXIMATE,
     layout::{FS_BASE, GS_BASE},
 };
@@ -14,6 +14,9 @@ const INVALID_OPCODE: u8 = 6;
 const STACK_FAULT: u8 = 12;
 const GENERAL_PROTECTION: u8 = 13;
 const PAGE_FAULT: u8 = 14;
+const ALIGNMENT_CHECK: u8 = 17;
+/// Bytes of the x87's shortest environment: operands from here on are made of several accesses. Sixteen are one.
+const LONG: u64 = 14;
 
 /// The error code, without what `kvm-pvm` shows of its own page tables in the upper half of the address space.
 pub(crate) fn error_code(outcome: &Outcome) -> u64 {
@@ -59,7 +62,7 @@ pub(crate) fn emulated(case: &Case, expected: &Outcome, actual: &Outcome) -> boo
             || wrong_emulation(&instruction, &operands, expected, actual)
             || other_operand_first(&operands, expected, actual)
             || end_seen_late(&instruction, &operands, expected, actual)
-            || upper_half(expected, actual))
+            || upper_half(&operands, expected, actual))
 }
 
 /// It made another exception of a #GP or #SS: #UD, where it has no such instruction; #SS for #GP or the other way round, where a segment prefix
@@ -139,8 +142,7 @@ fn end_seen_late(
     expected: &Outcome,
     actual: &Outcome,
 ) -> bool {
-    const ALIGNMENT_CHECK: u8 = 17;
-    let long = instruction.memory_size().size() > 16;
+    let long = is_long(instruction);
     let reaches_out = |operand: &Operand| canonical(operand.first) && !canonical(operand.last);
     long && operands.iter().any(reaches_out)
         && expected.rip == actual.rip
@@ -149,18 +151,19 @@ fn end_seen_late(
 }
 
 /// The upper half of the address space is its own, and faults there are other ones.
-fn upper_half(expected: &Outcome, actual: &Outcome) -> bool {
-    const UPPER_HALF: u64 = 1 << 63;
-    let is_fault = matches!(
-        expected.vector,
-        INVALID_OPCODE | STACK_FAULT | GENERAL_PROTECTION | PAGE_FAULT
-    );
-    let place =
-        |outcome: &Outcome| outcome.vector == PAGE_FAULT && outcome.fault_address & UPPER_HALF != 0;
-    is_fault
+fn upper_half(operands: &[Operand], expected: &Outcome, actual: &Outcome) -> bool {
+    const UPPER_HALF: u64 = 0xFFFF_8000_0000_0000;
+    let is_fault = |outcome: &Outcome| {
+        matches!(
+            outcome.vector,
+            INVALID_OPCODE | STACK_FAULT | GENERAL_PROTECTION | PAGE_FAULT | ALIGNMENT_CHECK
+        )
+    };
+    is_fault(expected)
+        && is_fault(actual)
         && expected.rip == actual.rip
-        && (place(actual) || place(expected))
         && expected.general == actual.general
+        && operands.iter().any(|operand| operand.last >= UPPER_HALF)
 }
 
 fn is_protection_fault(outcome: &Outcome) -> bool {
@@ -175,26 +178,38 @@ fn instruction_at(case: &Case, rip: u64) -> Option<Instruction> {
     (!instruction.is_invalid()).then_some(instruction)
 }
 
-/// Whether both faulted on the same operand of the x87's state, or on operands of CMPS or MOVS: which of its bytes CR2 names, and so which page the error code is about, is the
+/// Whether both faulted on the same operand of the x87's state, on operands of CMPS or MOVS, or on IRETQ's frame: which of its bytes CR2 names, and so which page the error code is about, is the
 /// processor's choice (AMD's probe the last byte first).
 pub(crate) fn same_long_operand(case: &Case, expected: &Outcome, actual: &Outcome) -> bool {
-    /// The shortest environment.
-    const LONG: u64 = 14;
     if expected.rip != actual.rip {
         return false;
     }
     instruction_at(case, expected.rip).is_some_and(|instruction| {
-        let bytes = instruction.memory_size().size() as u64;
+        let mut operands = operands(&instruction, &expected.general);
+        if instruction.mnemonic() == Mnemonic::Iretq {
+            let first = expected.general[RSP];
+            let last = first.wrapping_add(39);
+            operands.push(Operand { first, last });
+        }
         let within = |outcome: &Outcome, operand: &Operand| {
-            outcome.fault_address.wrapping_sub(operand.first) < bytes
+            let offset = outcome.fault_address.wrapping_sub(operand.first);
+            let bytes = operand.last.wrapping_sub(operand.first);
+            // With 32-bit addresses, an operand goes on at 0.
+            offset <= bytes || offset & 0xFFFF_FFFF <= bytes && operand.first >> 32 == 0
         };
-        let operands = operands(&instruction, &expected.general);
         let within_any =
             |outcome: &Outcome| operands.iter().any(|operand| within(outcome, operand));
         // Of CMPS's two operands, too, either may be read first.
-        let has_choice = bytes >= LONG && bytes != 16 || operands.len() == 2;
+        let has_choice = is_long(&instruction)
+            || operands.len() == 2
+            || instruction.mnemonic() == Mnemonic::Iretq;
         has_choice && within_any(expected) && within_any(actual)
     })
+}
+
+fn is_long(instruction: &Instruction) -> bool {
+    let bytes = instruction.memory_size().size() as u64;
+    bytes >= LONG && bytes != 16
 }
 
 /// The first and the last byte of an operand in memory.

@@ -8,7 +8,7 @@ use super::{
     stack::{top_of_stack, top_of_stack_quickly},
 };
 use crate::{
-    cpu::{Core, Register, Step},
+    cpu::{Core, Register, SegmentName, Step},
     decode::op::{Handler, Op, Selected},
     integer::Integer,
     isa::operand::{Memory, R1, Source, Width},
@@ -70,6 +70,11 @@ fn jump_to<T: Width, S: Source<T>>(core: &mut Core, op: &Op) -> Step {
 fn call_to<T: Width, S: Source<T>>(core: &mut Core, op: &Op) -> Step {
     let target = S::read(core, op)?;
     if T::BITS == 64 && !is_canonical(target.zero_extend()) {
+        // That the stack can be written is found out before.
+        let bytes = <T as Integer>::BYTES;
+        let top = core.stack_pointer().wrapping_sub(bytes);
+        core.check_alignment(top, bytes, bytes, SegmentName::Ss)?;
+        core.probe_write(top, bytes, SegmentName::Ss)?;
         return Err(core.general_protection());
     }
     let address = after(core, op);
