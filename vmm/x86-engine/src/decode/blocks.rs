@@ -66,9 +66,10 @@ impl Cpu {
             self.core.epoch += EPOCH;
         }
         let code = self.core.code_size;
-        let mut page = [0; PAGE_BYTES as usize];
-        let within = (physical % PAGE_BYTES) as usize;
-        let rest = &mut page[within..];
+        // As much of the page as a block can need.
+        let mut bytes = [0; LIMIT_BLOCK * LONGEST];
+        let in_page = (PAGE_BYTES - physical % PAGE_BYTES) as usize;
+        let rest = &mut bytes[..in_page.min(LIMIT_BLOCK * LONGEST)];
         self.core.ram.read(physical, rest);
         let mut ops: Vec<Op> = Vec::with_capacity(LIMIT_BLOCK);
         let mut offset = 0_usize;
