@@ -59,7 +59,7 @@ pub(crate) fn emulated(case: &Case, expected: &Outcome, actual: &Outcome) -> boo
     let operands = operands(&instruction, &actual.general);
     !operands.is_empty()
         && (renamed_fault(case, &instruction, &operands, expected, actual)
-            || wrong_emulation(&instruction, &operands, expected, actual)
+            || wrong_emulation(case, &instruction, &operands, expected, actual)
             || other_operand_first(&operands, expected, actual)
             || end_seen_late(&instruction, &operands, expected, actual)
             || upper_half(&operands, expected, actual))
@@ -74,12 +74,10 @@ fn renamed_fault(
     expected: &Outcome,
     actual: &Outcome,
 ) -> bool {
-    const PREFIXES: [u8; 4] = [0x26, 0x2E, 0x36, 0x3E];
     // And for CMPXCHG16B, alignment may come before the end's address or after it.
     let confused = || {
         is_protection_fault(expected)
-            && (case.code.iter().any(|byte| PREFIXES.contains(byte))
-                || instruction.mnemonic() == Mnemonic::Cmpxchg16b)
+            && (has_ignored_prefix(case) || instruction.mnemonic() == Mnemonic::Cmpxchg16b)
     };
     if !is_protection_fault(actual) || expected.vector != INVALID_OPCODE && !confused() {
         return false;
@@ -100,6 +98,7 @@ fn renamed_fault(
 /// It emulated the instruction where it should have raised #GP or #SS: FXSAVE's and FXRSTOR's alignment and reserved bits of MXCSR; operands that
 /// only begin at a canonical address, or one of two that is none, where it finds a page fault; MMX's moves, by which the host's registers are MMX's afterwards.
 fn wrong_emulation(
+    case: &Case,
     instruction: &Instruction,
     operands: &[Operand],
     expected: &Outcome,
@@ -119,7 +118,8 @@ fn wrong_emulation(
         _ => {
             let same_place = (expected.vector, expected.rip) == (PAGE_FAULT, actual.rip);
             let place = |operand: &Operand| operand.first == expected.fault_address;
-            same_place && out_of_range && operands.iter().any(place)
+            let found = operands.iter().any(place) || has_ignored_prefix(case);
+            same_place && out_of_range && found
         }
     }
 }
@@ -164,6 +164,12 @@ fn upper_half(operands: &[Operand], expected: &Outcome, actual: &Outcome) -> boo
         && expected.rip == actual.rip
         && expected.general == actual.general
         && operands.iter().any(|operand| operand.last >= UPPER_HALF)
+}
+
+/// Whether there is a segment prefix that 64-bit mode ignores, but the emulator may take for the one that counts.
+fn has_ignored_prefix(case: &Case) -> bool {
+    const PREFIXES: [u8; 4] = [0x26, 0x2E, 0x36, 0x3E];
+    case.code.iter().any(|byte| PREFIXES.contains(byte))
 }
 
 fn is_protection_fault(outcome: &Outcome) -> bool {
