@@ -268,6 +268,15 @@ impl Cpu {
         let turn = self.execute(block, 1);
         if traced && self.core.completed && !self.core.untraced {
             self.core.pending_debug |= DEBUG_SINGLE_STEP;
+            // The trap wakes the processor before anybody could see it halted.
+            if self
+                .core
+                .exit
+                .take_if(|(exit, _)| *exit == Exit::Halt)
+                .is_some()
+            {
+                return Turn::Done;
+            }
         }
         turn
     }

@@ -1,7 +1,8 @@
 use iced_x86::code_asm::*;
 
 use crate::{
-    exit::{Goal, Stop},
+    exit::{Exit, Goal, Stop},
+    flags,
     test_support::{CODE, DATA, STACK, assemble, long_mode_cpu},
 };
 
@@ -146,4 +147,17 @@ fn a_pause_prefix_before_an_exchange_means_nothing() {
     cpu.run(Goal::Instructions(3));
     let narrow = cpu.save();
     assert_eq!((narrow.general[0], narrow.general[8]), (1, 2));
+}
+
+#[test]
+fn a_trap_wakes_a_halted_processor() {
+    let mut cpu = long_mode_cpu(&[0xF4, 0x90]);
+    let mut state = cpu.save();
+    state.rflags |= flags::TF;
+    cpu.restore(&state).expect("this version's state");
+    assert_eq!(cpu.run(Goal::Instructions(1)), Stop::Reached);
+    let halted = cpu.save();
+    assert_eq!((halted.rip, halted.pending_debug), (CODE + 1, 1 << 14));
+    // There is no descriptor table to deliver it through.
+    assert_eq!(cpu.run(Goal::Exit), Stop::Exit(Exit::Shutdown));
 }
