@@ -15,8 +15,8 @@ const STACK_FAULT: u8 = 12;
 const GENERAL_PROTECTION: u8 = 13;
 const PAGE_FAULT: u8 = 14;
 const ALIGNMENT_CHECK: u8 = 17;
-/// Bytes of the x87's shortest environment: operands from here on are made of several accesses. Sixteen are one.
-const LONG: u64 = 14;
+/// Bytes of the x87's numbers: operands from here on are made of several accesses. Sixteen are one.
+const LONG: u64 = 10;
 
 /// The error code, without what `kvm-pvm` shows of its own page tables in the upper half of the address space.
 pub(crate) fn error_code(outcome: &Outcome) -> u64 {
@@ -118,8 +118,8 @@ fn wrong_emulation(
         _ => {
             let same_place = (expected.vector, expected.rip) == (PAGE_FAULT, actual.rip);
             let place = |operand: &Operand| operand.first == expected.fault_address;
-            let found = operands.iter().any(place) || has_ignored_prefix(case);
-            same_place && out_of_range && found
+            let found = out_of_range && operands.iter().any(place);
+            same_place && (found || has_ignored_prefix(case))
         }
     }
 }
