@@ -218,12 +218,10 @@ pub fn allowed(instruction: &Instruction, case_at: u64) -> bool {
         return false;
     }
     let code = instruction.code();
-    match code.mnemonic() {
-        // XCHG R8,RAX with a REP prefix, which iced-x86 takes for PAUSE.
-        Mnemonic::Pause if instruction.len() > 2 => return false,
-        // AMD raises #UD without fetching the rest, which may lie in a page that is not there.
-        Mnemonic::Ud0 | Mnemonic::Ud1 if instruction.next_ip() > CODE + CODE_BYTES => return false,
-        _ => {}
+    // AMD raises #UD without fetching the rest, which may lie in a page that is not there.
+    let is_undefined = matches!(code.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1);
+    if is_undefined && instruction.next_ip() > CODE + CODE_BYTES {
+        return false;
     }
     if !exists(code) || !in_model(code) || excluded(code).is_some() {
         return false;
