@@ -57,20 +57,7 @@ macro_rules! with_condition {
 /// Names a type of the given address size in bits.
 macro_rules! with_address_width {
     ($bits:expr, $A:ident => $body:expr) => {
-        match $bits {
-            16 => {
-                type $A = u16;
-                $body
-            }
-            32 => {
-                type $A = u32;
-                $body
-            }
-            _ => {
-                type $A = u64;
-                $body
-            }
-        }
+        $crate::isa::integer::dispatch::with_wide_width!($bits / 8, $A => $body)
     };
 }
 

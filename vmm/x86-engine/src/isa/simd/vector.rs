@@ -6,11 +6,7 @@ use crate::{
     cpu::{Core, Halt, Register, SegmentName, Step},
     decode::op::Op,
     exception::Exception,
-    memory::{
-        Access,
-        ram::{PAGE_BYTES, Plain},
-        slow::is_canonical,
-    },
+    memory::{Access, ram::Plain, slow::is_canonical},
 };
 
 /// 16 bytes on their way through the host's XMM registers.
@@ -83,15 +79,10 @@ impl Core {
     /// Loads an operand, if that needs no more than a look into the translation cache.
     #[inline(always)]
     fn load_vector_quickly<T: Plain, const ALIGNED: bool>(&self, op: &Op) -> Option<T> {
-        if op.narrow {
+        if ALIGNED && self.flat_linear(op) & 15 != 0 {
             return None;
         }
-        let linear = self.flat_linear(op);
-        if ALIGNED && linear & 15 != 0 {
-            return None;
-        }
-        let page = self.tlb.readable(linear, T::BYTES)?;
-        Some(page.load(linear % PAGE_BYTES))
+        self.load_quickly(op)
     }
 
     /// Stores an operand, if that needs no more than a look into the translation cache; returns whether it did.
@@ -101,18 +92,10 @@ impl Core {
         op: &Op,
         value: T,
     ) -> bool {
-        if op.narrow {
+        if ALIGNED && self.flat_linear(op) & 15 != 0 {
             return false;
         }
-        let linear = self.flat_linear(op);
-        if ALIGNED && linear & 15 != 0 {
-            return false;
-        }
-        let Some(page) = self.tlb.writable(linear, T::BYTES) else {
-            return false;
-        };
-        page.store(linear % PAGE_BYTES, value);
-        true
+        self.store_quickly(op, value)
     }
 
     /// The linear address of a 16-byte operand, which must be aligned (SDM 3A 6.15, #GP).
