@@ -125,11 +125,12 @@ pub struct Mark {
     state: Digest,
 }
 
-fn mark(machine: &Machine<SoftEngine>) -> Mark {
+fn mark(machine: &mut Machine<SoftEngine>) -> Mark {
+    let state = machine.save().expect("it can be saved anywhere");
     Mark {
         at: machine.position(),
         retired: retired(machine),
-        state: Digest::of(&canonical_bytes(&machine.save())),
+        state: Digest::of(&canonical_bytes(&state)),
     }
 }
 
@@ -184,7 +185,7 @@ impl Replay {
     /// Goes on with another engine, which is told what was saved and nothing else; sometimes on a copy of the memory.
     fn move_on(&mut self, random: &mut Random) {
         let machine = self.replica.machine_mut();
-        let saved = canonical_bytes(&machine.save());
+        let saved = canonical_bytes(&machine.save().expect("it can be saved anywhere"));
         let state = from_canonical_bytes(&saved).expect("what was just saved");
         let spare = self.spare.take();
         let (engine, memory) = match spare.filter(|_| !random.once_in(FRESH_ONE_IN)) {
@@ -217,7 +218,12 @@ fn same(one: &GuestMemory, two: &GuestMemory) -> bool {
     host(one) == host(two)
 }
 
-fn copy(memory: &GuestMemory) -> GuestMemory {
+/// A copy of guest memory.
+///
+/// # Panics
+/// If the host has no room.
+#[must_use]
+pub fn copy(memory: &GuestMemory) -> GuestMemory {
     let bytes = memory.last_addr().0 + 1;
     let copy = allocate_memory(bytes).expect("memory");
     let mut page = [0; 4096];
@@ -244,7 +250,7 @@ pub fn straight(subject: &Subject, recording: &Recording) -> Vec<Mark> {
     loop {
         match replay.turn() {
             Stage::Stopped => unreachable!("nothing is cut"),
-            Stage::Turned => marks.push(mark(replay.replica.machine())),
+            Stage::Turned => marks.push(mark(replay.replica.machine_mut())),
             Stage::Ended(ending) => {
                 assert_eq!(replay.finish(ending), recording.finish);
                 return marks;
@@ -279,7 +285,7 @@ pub fn in_pieces(
                 }
             }
             Stage::Turned => {
-                let actual = mark(replay.replica.machine());
+                let actual = mark(replay.replica.machine_mut());
                 let Some((turn, expected)) = expected.next() else {
                     panic!(
                         "a turn at {} that the undisturbed machine does not have",
@@ -287,7 +293,7 @@ pub fn in_pieces(
                     );
                 };
                 if actual != *expected {
-                    differs(subject, recording, turn, &replay);
+                    differs(subject, recording, turn, &mut replay);
                 }
                 if random.once_in(SAVE_TURN_ONE_IN) {
                     replay.move_on(&mut random);
@@ -303,16 +309,16 @@ pub fn in_pieces(
 }
 
 /// Replays undisturbed up to that turn and shows what is different.
-fn differs(subject: &Subject, recording: &Recording, turn: usize, pieces: &Replay) -> ! {
+fn differs(subject: &Subject, recording: &Recording, turn: usize, pieces: &mut Replay) -> ! {
     let mut straight = Replay::new(subject, &recording.log, None, 0);
     for _ in 0..=turn {
         straight.turn();
     }
-    let text = |replay: &Replay| {
-        let machine = replay.replica.machine();
+    let text = |replay: &mut Replay| {
+        let machine = replay.replica.machine_mut();
         format!("{} {:#x?}", machine.position(), machine.save())
     };
-    let (expected, actual) = (text(&straight), text(pieces));
+    let (expected, actual) = (text(&mut straight), text(pieces));
     let different: Vec<String> = expected
         .lines()
         .zip(actual.lines())

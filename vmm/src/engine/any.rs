@@ -1,8 +1,12 @@
 //! Whichever engine was chosen, as one type: machines, sessions and commands name no engine.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    ClockKind, Engine, EngineError, EngineKind, FloatingPoint, Goal, Registers, Reply, Stop,
-    kvm::KvmEngine, soft::SoftEngine,
+    ClockKind, Engine, EngineError, EngineKind, FloatingPoint, Goal, Persist, Registers, Reply,
+    Stop,
+    kvm::{KvmEngine, state::KvmState},
+    soft::SoftEngine,
 };
 use crate::machine::{GuestMemory, boot::BootState};
 
@@ -85,5 +89,37 @@ impl Engine for AnyEngine {
 
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {
         whichever!(self, engine => engine.floating_point())
+    }
+}
+
+/// The state of whichever engine it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum AnyState {
+    /// KVM's.
+    Kvm(Box<KvmState>),
+    /// The software CPU's.
+    Soft(Box<x86_engine::State>),
+}
+
+impl Persist for AnyEngine {
+    type State = AnyState;
+
+    fn save(&mut self) -> Result<AnyState, EngineError> {
+        Ok(match self {
+            Self::Kvm(engine) => AnyState::Kvm(Box::new(engine.save()?)),
+            Self::Soft(engine) => AnyState::Soft(Box::new(engine.save()?)),
+        })
+    }
+
+    fn restore(&mut self, state: &AnyState) -> Result<(), EngineError> {
+        let of = |what: &str| EngineError::ForeignState {
+            what: what.to_owned(),
+        };
+        match (self, state) {
+            (Self::Kvm(engine), AnyState::Kvm(state)) => engine.restore(state),
+            (Self::Soft(engine), AnyState::Soft(state)) => engine.restore(state),
+            (Self::Kvm(_), AnyState::Soft(_)) => Err(of("the software CPU's")),
+            (Self::Soft(_), AnyState::Kvm(_)) => Err(of("KVM's")),
+        }
     }
 }

@@ -203,9 +203,18 @@ pub enum EngineError {
         /// What is known of the reason.
         why: String,
     },
-    /// A saved state is not this engine's.
+    /// A saved state is another version's.
     #[error(transparent)]
     UnknownState(#[from] x86_engine::UnknownVersion),
+    /// A saved state is another engine's.
+    #[error("The saved state is {what}, which this engine cannot go on from")]
+    ForeignState {
+        /// What it is.
+        what: String,
+    },
+    /// The state cannot be saved here; it can after the next exits.
+    #[error("The engine's state cannot be saved here: {0}")]
+    Unsavable(&'static str),
     /// KVM stopped for a reason that no guest of ours can cause.
     #[error("KVM stopped the guest unexpectedly: {0}")]
     Unexpected(String),
@@ -276,12 +285,15 @@ pub trait Persist: Engine {
     /// Everything that the vCPU's future depends on, except memory. It names its version.
     type State: serde::Serialize + serde::de::DeserializeOwned;
 
-    /// The state as of now.
-    fn save(&self) -> Self::State;
+    /// The state as of now. The last exit must have been answered; what is left of its instruction is completed.
+    ///
+    /// # Errors
+    /// [`EngineError::Unsavable`] if the engine's state cannot be had here.
+    fn save(&mut self) -> Result<Self::State, EngineError>;
 
     /// Goes on from a saved state. Memory must be as it was when the state was saved.
     ///
     /// # Errors
-    /// [`EngineError::UnknownState`] if another version of this engine saved it.
+    /// [`EngineError::UnknownState`] or [`EngineError::ForeignState`] if another version of this engine, or another engine, saved it.
     fn restore(&mut self, state: &Self::State) -> Result<(), EngineError>;
 }

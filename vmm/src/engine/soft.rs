@@ -169,8 +169,8 @@ impl Engine for SoftEngine {
 impl Persist for SoftEngine {
     type State = State;
 
-    fn save(&self) -> State {
-        self.cpu.save()
+    fn save(&mut self) -> Result<State, EngineError> {
+        Ok(self.cpu.save())
     }
 
     fn restore(&mut self, state: &State) -> Result<(), EngineError> {

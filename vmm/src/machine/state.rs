@@ -49,24 +49,26 @@ pub enum RestoreError {
 impl<E: Persist> Machine<E> {
     /// The state as of now: between two instructions, with the last exit answered and its effects taken.
     ///
+    /// # Errors
+    /// If the engine's state cannot be had here.
+    ///
     /// # Panics
     /// If effects wait to be taken: they would be forgotten.
-    #[must_use]
-    pub fn save(&self) -> MachineState<E::State> {
+    pub fn save(&mut self) -> Result<MachineState<E::State>, EngineError> {
         assert!(
             !self.devices.has_effects(),
             "effects are taken before the state is saved"
         );
-        MachineState {
+        Ok(MachineState {
             version: STATE_VERSION,
-            engine: self.engine.save(),
+            engine: self.engine.save()?,
             devices: self.devices.clone(),
             exits: self.exits,
             time_ns: self.time_ns,
             halted: self.halted,
             ended: self.ended,
             digests: self.digests,
-        }
+        })
     }
 
     /// The engine of a machine that is not needed any more.
@@ -140,16 +142,16 @@ mod tests {
         machine.ended = Some(EndReason::Halted);
         machine.digests = 5;
         machine.devices.port_write(0x3FB, 1, 0x83, 4);
-        let state = machine.save();
+        let state = machine.save().expect("a state");
         let read = from_canonical_bytes(&canonical_bytes(&state)).expect("what was saved");
         let (engine, memory) = engine();
-        let restored = Machine::restore(engine, memory, read).expect("a state of this version");
-        assert_eq!(restored.save(), state);
+        let mut restored = Machine::restore(engine, memory, read).expect("a state of this version");
+        assert_eq!(restored.save().expect("a state"), state);
     }
 
     #[test]
     fn states_of_other_versions_are_refused() {
-        let saved = machine().save();
+        let saved = machine().save().expect("a state");
         let refused = |state| {
             let (engine, memory) = engine();
             Machine::restore(engine, memory, state).err()

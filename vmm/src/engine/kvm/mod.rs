@@ -12,16 +12,16 @@ mod cpuid;
 pub mod facts;
 mod paging;
 mod pvm;
+mod slots;
+pub mod state;
 mod vcpu;
 
-use kvm_bindings::{
-    KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment, kvm_userspace_memory_region,
-};
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment};
 use kvm_ioctls::{Cap, Kvm, VmFd};
-use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use self::{
     pvm::Pvm,
+    slots::Slots,
     vcpu::{Debugging, RawExit, Vcpu, failed},
 };
 use super::{ClockKind, Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop};
@@ -50,14 +50,14 @@ pub struct KvmEngine {
     vcpu: Vcpu,
     /// Present on a `kvm-pvm` host alone; elsewhere none of it is ever called.
     pvm: Option<Pvm>,
-    memory: GuestMemory,
+    slots: Slots,
     unanswered: Option<Exit>,
     port_access: Option<PortAccess>,
     instructions: u64,
     /// An exit whose instruction KVM completes on the next entry.
     exit_incomplete: bool,
     accepts_interrupts: bool,
-    _vm: VmFd,
+    vm: VmFd,
     _kvm: Kvm,
 }
 
@@ -82,9 +82,7 @@ impl KvmEngine {
             .map_err(failed("create a virtual machine"))?;
         vm.set_tss_address(TSS_ADDRESS)
             .map_err(failed("set the TSS address"))?;
-        for (slot, region) in memory.iter().enumerate() {
-            add_memory(&vm, slot as u32, region)?;
-        }
+        let slots = Slots::map(&vm, memory)?;
         let pvm = pvm::present().then(Pvm::default);
         if pvm.is_some() {
             Pvm::configure(&vm)?;
@@ -96,13 +94,13 @@ impl KvmEngine {
         Ok(Self {
             vcpu: Vcpu::new(fd),
             pvm,
-            memory: memory.clone(),
+            slots,
             unanswered: None,
             port_access: None,
             instructions: 0,
             exit_incomplete: false,
             accepts_interrupts: false,
-            _vm: vm,
+            vm,
             _kvm: kvm,
         })
     }
@@ -114,6 +112,8 @@ impl KvmEngine {
                 .as_ref()
                 .map_or(Debugging::default(), |pvm| pvm.debugging(false));
             self.vcpu.set_debugging(debugging)?;
+            // Entering completes it.
+            self.exit_incomplete = false;
             let raw = self.vcpu.enter()?;
             if let Some(exit) = self.interpret(raw)? {
                 return Ok(exit);
@@ -152,7 +152,7 @@ impl KvmEngine {
     /// How to execute one instruction.
     fn stepping(&self) -> Result<Debugging, EngineError> {
         Ok(match &self.pvm {
-            Some(pvm) => pvm.debugging(!Pvm::next_is_halt(&self.vcpu, &self.memory)?),
+            Some(pvm) => pvm.debugging(!Pvm::next_is_halt(&self.vcpu, self.slots.memory())?),
             None => Debugging {
                 step: true,
                 breakpoint: None,
@@ -218,7 +218,7 @@ impl KvmEngine {
 
     fn breakpoint(&mut self, pc: u64) -> Result<Option<Exit>, EngineError> {
         match &mut self.pvm {
-            Some(pvm) if pvm.is_fault_entry(pc) => pvm.fault(&mut self.vcpu, &self.memory),
+            Some(pvm) if pvm.is_fault_entry(pc) => pvm.fault(&mut self.vcpu, self.slots.memory()),
             _ => Err(EngineError::Unexpected(format!(
                 "a debug exit at {pc:#x} that nobody asked for"
             ))),
@@ -227,7 +227,7 @@ impl KvmEngine {
 
     fn msr_written(&mut self, index: u32, value: u64) -> Result<(), EngineError> {
         match &mut self.pvm {
-            Some(pvm) => pvm.msr_written(&mut self.vcpu, &self.memory, index, value),
+            Some(pvm) => pvm.msr_written(&mut self.vcpu, self.slots.memory(), index, value),
             None => Err(EngineError::Unexpected(format!(
                 "a write to model-specific register {index:#x} that was not filtered"
             ))),
@@ -285,7 +285,7 @@ impl KvmEngine {
         self.unanswered = Some(exit);
         self.accepts_interrupts = self.vcpu.ready_for_interrupt();
         if let Some(pvm) = &mut self.pvm {
-            pvm.after_exit(&self.vcpu, &self.memory)?;
+            pvm.after_exit(&self.vcpu, self.slots.memory())?;
         }
         Ok(Stop::Exit(exit))
     }
@@ -452,6 +452,7 @@ impl Engine for KvmEngine {
     }
 
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {
+        self.settle()?;
         let fpu = self
             .vcpu
             .fd()
@@ -466,6 +467,7 @@ impl Engine for KvmEngine {
     }
 
     fn registers(&mut self) -> Result<Registers, EngineError> {
+        self.settle()?;
         let r = self.vcpu.regs()?;
         let s = self.vcpu.sregs()?;
         Ok(Registers {
@@ -479,22 +481,6 @@ impl Engine for KvmEngine {
             segment_bases: [s.fs.base, s.gs.base],
         })
     }
-}
-
-fn add_memory(vm: &VmFd, slot: u32, region: &impl GuestMemoryRegion) -> Result<(), EngineError> {
-    use vm_memory::MemoryRegionAddress;
-    let host = region
-        .get_host_address(MemoryRegionAddress(0))
-        .expect("guest memory is mapped");
-    let region = kvm_userspace_memory_region {
-        slot,
-        guest_phys_addr: region.start_addr().0,
-        memory_size: region.len(),
-        userspace_addr: host as u64,
-        flags: 0,
-    };
-    // SAFETY: the engine holds a clone of the memory, so that the mapping outlives the virtual machine.
-    unsafe { vm.set_user_memory_region(region) }.map_err(failed("map guest memory"))
 }
 
 fn segment(segment: &Segment) -> kvm_segment {

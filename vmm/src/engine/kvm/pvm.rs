@@ -28,6 +28,7 @@ use kvm_bindings::{
     KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap, kvm_segment, kvm_sregs,
 };
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
+use serde::{Deserialize, Serialize};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{
@@ -52,7 +53,7 @@ const RFLAGS_IF: u64 = 1 << 9;
 const RFLAGS_RF: u64 = 1 << 16;
 
 /// A fault from user mode: the user's state before the faulting instruction.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct UserFault {
     /// It is a SYSCALL that `kvm-pvm` left half done.
     is_syscall: bool,
@@ -64,7 +65,7 @@ struct UserFault {
 }
 
 /// State of the repairs for one vCPU.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pvm {
     /// The guest's #PF entry point, once it has set SYSCALL up.
     fault_entry: Option<u64>,

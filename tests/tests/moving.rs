@@ -1,0 +1,188 @@
+//! A machine that is saved and goes on in another virtual machine, on a copy of its memory, does what it would have done: the log that the undisturbed
+//! one left replays to the same end, digest by digest.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use lockstep_tests::{
+    exactness::{copy, random::Random},
+    images, on_every_engine,
+};
+use logging_channel::{
+    Entry,
+    codec::{canonical_bytes, from_canonical_bytes},
+    identity::BootChoices,
+};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vmm::{
+    effect::Effect,
+    engine::{AnyEngine, EngineError, EngineKind},
+    inputs::{InputError, Live, Logged, live::GuestClock, logged::LogSource, recorder::Recorder},
+    machine::{GuestMemory, Machine, boot::BootProtocol},
+    session::{
+        replica::{Ending, Replica},
+        setup::{MachineConfig, Prepared},
+    },
+};
+
+/// The machine moves after one turn in so many.
+const MOVE_ONE_IN: u64 = 12;
+
+fn machine(kind: EngineKind, guest: &str, options: &str) -> Machine<AnyEngine> {
+    let config = MachineConfig {
+        engine: kind,
+        kernel: images::bare(guest),
+        boot: BootProtocol::Auto,
+        initrd: None,
+        command_line: options.to_owned(),
+        memory_bytes: 16 << 20,
+        mac: None,
+    };
+    let choices = BootChoices {
+        rng_seed: [7; 32],
+        unix_time_s: 1_700_000_000,
+    };
+    let prepared = Prepared::new(&config).expect("these tests need /dev/kvm");
+    prepared.boot(&choices).expect("a machine")
+}
+
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<Entry>>>);
+
+impl Recorder for Kept {
+    fn record(&mut self, entry: Entry, _effect: Option<Effect>) -> Result<(), InputError> {
+        self.0.lock().expect("no panic").push(entry);
+        Ok(())
+    }
+}
+
+struct Entries(VecDeque<Entry>);
+
+impl LogSource for Entries {
+    fn next(&mut self) -> Result<Option<Entry>, InputError> {
+        Ok(self.0.pop_front())
+    }
+
+    fn replayed(&mut self, _seq: u64, _suppressed: Option<Effect>) {}
+}
+
+fn record(machine: Machine<AnyEngine>) -> (Ending, Vec<Entry>) {
+    let kept = Kept::default();
+    let recorder = Box::new(kept.clone());
+    let inputs = Live::new(GuestClock::starting_at(0), Arc::default(), recorder, 1);
+    let ending = Replica::new(machine, inputs.with_jitter(Some(1))).run();
+    let log = std::mem::take(&mut *kept.0.lock().expect("no panic"));
+    (ending.expect("the guest ends"), log)
+}
+
+/// The same machine in another virtual machine, which is told what was saved and nothing else; `None` where it cannot be saved.
+fn moved(kind: EngineKind, machine: &mut Machine<AnyEngine>) -> Option<Machine<AnyEngine>> {
+    let state = match machine.save() {
+        Ok(state) => canonical_bytes(&state),
+        Err(EngineError::Unsavable(_)) => return None,
+        Err(error) => panic!("{error}"),
+    };
+    let memory = copy(machine.memory());
+    let engine = AnyEngine::new(kind, &memory).expect("another engine");
+    let state = from_canonical_bytes(&state).expect("what was just saved");
+    Some(Machine::restore(engine, memory, state).expect("a state of this very version"))
+}
+
+fn moves(kind: EngineKind, guest: &str, options: &str) {
+    let (ending, log) = record(machine(kind, guest, options));
+    for seed in 1..4 {
+        let inputs = Logged::new(Entries(log.clone().into()));
+        let mut replica = Replica::new(machine(kind, guest, options), inputs);
+        let mut random = Random::new(seed);
+        let mut moves = 0;
+        let end = loop {
+            match replica.turn() {
+                Ok(Some(ending)) => break ending,
+                Ok(None) => {}
+                Err(error) => panic!("seed {seed}, after {moves} moves: {error}"),
+            }
+            if random.once_in(MOVE_ONE_IN)
+                && let Some(machine) = moved(kind, replica.machine_mut())
+            {
+                *replica.machine_mut() = machine;
+                moves += 1;
+            }
+        };
+        assert_eq!(end, ending, "seed {seed}, {moves} moves");
+        assert!(moves > 5, "{moves} moves");
+    }
+}
+
+on_every_engine! {
+    fn counter(engine) {
+        moves(engine, "counter", "count=20 hz=100");
+    }
+
+    fn clock(engine) {
+        moves(engine, "clock", "count=100");
+    }
+
+    fn entropy(engine) {
+        moves(engine, "entropy", "count=10");
+    }
+
+    fn faults(engine) {
+        moves(engine, "faults", "");
+    }
+
+    /// At CPL 3, with system calls and page faults.
+    fn user(engine) {
+        moves(engine, "user", "count=10 loops=20000 hz=200");
+    }
+}
+
+/// Memory as it was: page by page, behind the engine's back.
+fn put_back(memory: &GuestMemory, before: &GuestMemory) {
+    let mut page = [0; 4096];
+    for address in (0..=before.last_addr().0).step_by(page.len()) {
+        let address = GuestAddress(address);
+        before.read_slice(&mut page, address).expect("it fits");
+        memory.write_slice(&page, address).expect("it fits");
+    }
+}
+
+/// The same engine goes back to where it was, from wherever it is: with page tables and code that are others by now, in the middle of exits too.
+#[test]
+fn an_engine_goes_back_and_does_the_same_again_on_kvm() {
+    let (kind, guest, options) = (EngineKind::Kvm, "user", "count=10 loops=20000 hz=200");
+    let (ending, log) = record(machine(kind, guest, options));
+    let replay = |machine, log: &[Entry]| {
+        let entries: VecDeque<Entry> = log.to_vec().into();
+        Replica::new(machine, Logged::new(Entries(entries)))
+    };
+    let mut random = Random::new(1);
+    for _ in 0..8 {
+        let mut replica = replay(machine(kind, guest, options), &log);
+        let before = copy(replica.machine().memory());
+        let state = replica.machine_mut().save().expect("nothing is under way");
+        for _ in 0..random.up_to(300) {
+            if replica.turn().expect("it replays").is_some() {
+                break;
+            }
+        }
+        let memory = replica.machine().memory().clone();
+        let spent = std::mem::replace(replica.machine_mut(), machine(kind, guest, options));
+        put_back(&memory, &before);
+        let again = Machine::restore(spent.into_engine(), memory, state).expect("its own state");
+        assert_eq!(replay(again, &log).run().expect("it replays"), ending);
+    }
+}
+
+/// A state is one engine's.
+#[test]
+fn states_of_other_engines_are_refused() {
+    let mut soft = machine(EngineKind::Soft, "counter", "");
+    let state = soft.save().expect("a state");
+    let memory = copy(soft.memory());
+    let engine = AnyEngine::new(EngineKind::Kvm, &memory).expect("these tests need /dev/kvm");
+    let error = Machine::restore(engine, memory, state).err();
+    let text = error.expect("it is refused").to_string();
+    assert!(text.contains("the software CPU's"), "{text}");
+}
