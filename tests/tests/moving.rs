@@ -6,9 +6,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use iced_x86::code_asm::{al, qword_ptr, rbx};
 use lockstep_tests::{
     exactness::{copy, random::Random},
     images, on_every_engine,
+    snippet::{self, USER, USER_CODE, USER_DATA},
 };
 use logging_channel::{
     Entry,
@@ -18,7 +20,7 @@ use logging_channel::{
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use vmm::{
     effect::Effect,
-    engine::{AnyEngine, EngineError, EngineKind},
+    engine::{AnyEngine, Engine, EngineError, EngineKind, Exit, Persist, Reply},
     inputs::{InputError, Live, Logged, live::GuestClock, logged::LogSource, recorder::Recorder},
     machine::{GuestMemory, Machine, boot::BootProtocol},
     session::{
@@ -173,6 +175,51 @@ fn an_engine_goes_back_and_does_the_same_again_on_kvm() {
         let again = Machine::restore(spent.into_engine(), memory, state).expect("its own state");
         assert_eq!(replay(again, &log).run().expect("it replays"), ending);
     }
+}
+
+/// Page tables that the VMM changes behind the engine's back count once a state is restored, in user mode too, where hardware walks them.
+#[test]
+fn page_tables_that_the_vmm_changed_count_after_a_restore_on_kvm() {
+    const PORT: u16 = 0x10;
+    const PAGE_DIRECTORY: u64 = 0x6000;
+    const LOOKED_AT: u64 = 0x60_0000;
+    const ELSEWHERE: u64 = 0x20_0000;
+    let memory = snippet::memory(
+        |a| {
+            // To user mode, with the right to access ports.
+            a.push(u32::from(USER_DATA) as i32).unwrap();
+            a.push(0x50_0000).unwrap();
+            a.push(0x3002).unwrap();
+            a.push(u32::from(USER_CODE) as i32).unwrap();
+            a.push(USER as i32).unwrap();
+            a.iretq().unwrap();
+        },
+        |a| {
+            for _ in 0..2 {
+                a.mov(rbx, qword_ptr(LOOKED_AT)).unwrap();
+                a.out(PORT as i32, al).unwrap();
+            }
+        },
+    );
+    let mut engine = AnyEngine::new(EngineKind::Kvm, &memory).expect("these tests need /dev/kvm");
+    engine.boot(&snippet::state()).expect("a legal state");
+    let put = |value: u64, address| memory.write_obj(value, GuestAddress(address));
+    put(1, LOOKED_AT).expect("it fits");
+    put(2, ELSEWHERE).expect("it fits");
+    let look = |engine: &mut AnyEngine| {
+        let (exit, _) = snippet::next_guest_exit(engine);
+        assert!(
+            matches!(exit, Exit::PortWrite { port: PORT, .. }),
+            "{exit:?}"
+        );
+        engine.reply(Reply::None).expect("an answer");
+        engine.registers().expect("registers").general[1]
+    };
+    assert_eq!(look(&mut engine), 1);
+    put(ELSEWHERE | 0x87, PAGE_DIRECTORY + (LOOKED_AT >> 21) * 8).expect("it fits");
+    let state = engine.save().expect("nothing is under way");
+    engine.restore(&state).expect("its own state");
+    assert_eq!(look(&mut engine), 2);
 }
 
 /// A state is one engine's.
