@@ -66,7 +66,16 @@ pub enum OutputKind {
     Console,
 }
 
-/// What happened. All but the last four are inputs to the machine.
+/// Neighbouring pages of guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageRange {
+    /// Guest-physical address divided by 4096.
+    pub first: u64,
+    /// How many, at least one.
+    pub count: u32,
+}
+
+/// What happened. `Output`, `Digest` and `End` are compared, all others are inputs to the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// The answer to a read of time by the exit at this position: nanoseconds of guest time since
@@ -126,6 +135,24 @@ pub enum Event {
         /// Registers, devices and all of memory.
         digest: Digest,
     },
+    /// On a clock of exits: part of a state delta. From here the guest computed on without an exit and was stopped; the replay does not execute that
+    /// stretch, it is given its result: the pages of one or more of these entries, then `State`. They change nothing by themselves.
+    Pages {
+        /// 0 for the delta's first entry, then without a gap. At 0 whatever was left of an earlier delta is void: it never got its `State`.
+        part: u32,
+        /// In ascending order, within the delta too.
+        ranges: Vec<PageRange>,
+        /// The pages' bytes, one after the other, in one zstd frame that tells its content's size.
+        bytes: Vec<u8>,
+    },
+    /// The end of a state delta: the guest goes on from this state, with all its pages put into memory. Counts as an exit: what
+    /// follows is at the position with one exit more, and no instructions.
+    State {
+        /// How many `Pages` belong to it.
+        parts: u32,
+        /// The engine's state, in one zstd frame that tells its content's size.
+        bytes: Vec<u8>,
+    },
 }
 
 /// Why a guest ended by itself.
@@ -157,8 +184,13 @@ impl Entry {
         // Sequence number, position, event tag and fixed fields; far below it for most entries.
         const FIXED_BYTES: u64 = 64;
         let payload = match &self.event {
-            Event::Frame { bytes } | Event::ConsoleInput { bytes } | Event::Entropy { bytes } => {
-                bytes.len()
+            Event::Frame { bytes }
+            | Event::ConsoleInput { bytes }
+            | Event::Entropy { bytes }
+            | Event::State { bytes, .. } => bytes.len(),
+            // A range takes at most 14 bytes, and more than that once it is decoded.
+            Event::Pages { ranges, bytes, .. } => {
+                ranges.len() * size_of::<PageRange>() + bytes.len()
             }
             _ => 0,
         };

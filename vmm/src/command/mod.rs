@@ -3,6 +3,7 @@
 mod arbiter;
 mod demo;
 mod doctor;
+mod live_args;
 mod machine_args;
 mod pair;
 mod record;

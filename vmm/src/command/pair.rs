@@ -19,7 +19,9 @@ use vmm::{
     },
 };
 
-use super::{block_on, boot_choices, exit_code, machine_args::MachineArgs, unless_quit};
+use super::{
+    block_on, boot_choices, exit_code, live_args::LiveArgs, machine_args::MachineArgs, unless_quit,
+};
 
 /// What both replicas are told about the pair.
 #[derive(Args)]
@@ -30,6 +32,8 @@ struct PairArgs {
     /// Suspect a peer that was silent for this long, milliseconds
     #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(50..=600_000))]
     failure_timeout: u64,
+    #[command(flatten)]
+    live: LiveArgs,
 }
 
 /// Options of `lockstep primary`.
@@ -65,6 +69,7 @@ impl PairArgs {
             arbiter: Arc::new(Arbiter::new(self.arbiter.clone())),
             timing: Timing::with_failure_timeout(Duration::from_millis(self.failure_timeout)),
             limits: Limits::default(),
+            late_limit: self.live.late_limit(),
             connect_timeout,
             reporter,
         }

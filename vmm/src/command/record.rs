@@ -13,11 +13,11 @@ use vmm::{
         replica::ReplicaError,
         reports::Reporter,
         setup::Prepared,
-        solo,
+        solo::{self, InputTiming},
     },
 };
 
-use super::{block_on, boot_choices, machine_args::MachineArgs, unless_quit};
+use super::{block_on, boot_choices, live_args::LiveArgs, machine_args::MachineArgs, unless_quit};
 
 /// Options of `lockstep record`.
 #[derive(Args)]
@@ -28,6 +28,8 @@ pub struct RecordArgs {
     /// Vary the timing of inputs at random, by this seed: for tests of replay
     #[arg(long, value_name = "NUMBER")]
     timing_seed: Option<u64>,
+    #[command(flatten)]
+    live: LiveArgs,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -56,7 +58,10 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
             machine,
             &mut world,
             Some(Box::new(recorder)),
-            args.timing_seed,
+            InputTiming {
+                late_limit: args.live.late_limit(),
+                jitter_seed: args.timing_seed,
+            },
         );
         if let Some(ending) = unless_quit(session.await)? {
             reporter.ended(&ending);

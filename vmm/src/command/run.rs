@@ -5,14 +5,20 @@ use std::process::ExitCode;
 use clap::Args;
 use vmm::{
     host::Role,
-    session::{reports::Reporter, setup::Prepared, solo},
+    session::{
+        reports::Reporter,
+        setup::Prepared,
+        solo::{self, InputTiming},
+    },
 };
 
-use super::{block_on, boot_choices, machine_args::MachineArgs, unless_quit};
+use super::{block_on, boot_choices, live_args::LiveArgs, machine_args::MachineArgs, unless_quit};
 
 /// Options of `lockstep run`.
 #[derive(Args)]
 pub struct RunArgs {
+    #[command(flatten)]
+    live: LiveArgs,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -22,9 +28,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Solo, args.machine.event_sink()?);
     let machine = Prepared::new(&args.machine.config(&reporter))?.boot(&boot_choices()?)?;
     let _raw = args.machine.raw_terminal()?;
+    let timing = InputTiming {
+        late_limit: args.live.late_limit(),
+        jitter_seed: None,
+    };
     block_on(async {
         let mut world = args.machine.world()?;
-        if let Some(ending) = unless_quit(solo::run(machine, &mut world, None, None).await)? {
+        if let Some(ending) = unless_quit(solo::run(machine, &mut world, None, timing).await)? {
             reporter.ended(&ending);
         }
         Ok(ExitCode::SUCCESS)

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClockKind, Engine, EngineError, EngineKind, FloatingPoint, Goal, Persist, Registers, Reply,
-    Stop,
+    ClockKind, Delta, Engine, EngineError, EngineKind, FloatingPoint, Goal, Kicker, Persist,
+    Registers, Reply, Stop,
     kvm::{KvmEngine, state::KvmState},
     soft::SoftEngine,
 };
@@ -81,6 +81,22 @@ impl Engine for AnyEngine {
 
     fn interrupt(&mut self, vector: u8) -> Result<(), EngineError> {
         whichever!(self, engine => engine.interrupt(vector))
+    }
+
+    fn kicker(&self) -> Option<Kicker> {
+        whichever!(self, engine => engine.kicker())
+    }
+
+    fn track_dirty(&mut self) -> Result<(), EngineError> {
+        whichever!(self, engine => engine.track_dirty())
+    }
+
+    fn take_delta(&mut self) -> Result<Delta, EngineError> {
+        whichever!(self, engine => engine.take_delta())
+    }
+
+    fn go_on_from(&mut self, state: &[u8]) -> Result<(), EngineError> {
+        whichever!(self, engine => engine.go_on_from(state))
     }
 
     fn registers(&mut self) -> Result<Registers, EngineError> {

@@ -8,15 +8,21 @@
 //! ```text
 //!            run(goal)                          run(goal)
 //!   ┌──────┐ ───────────► guest instructions ─┬─► Stop::Exit(exit) ──► reply(…) ──┐
-//!   │ idle │                                  └─► Stop::Reached ─────────────────┐│
+//!   │ idle │                                  ├─► Stop::Reached ─────────────────┐│
+//!   │      │                                  └─► Stop::Kicked ─► take_delta() ─┐││
+//!   │      │ ◄──────────── go_on_from(state), on every replica ◄────────────────┘││
 //!   └──────┘ ◄──── interrupt(vector), if accepts_interrupts() ◄──────────────────┴┘
 //! ```
+//!
+//! Where an engine counts exits alone, nobody can say where a guest is between two of them. It can be stopped there all the same ([`Kicker`]):
+//! where it stands is then told as a state ([`Delta`]), and replicas go on from that state instead of computing their way to it.
 
 pub mod any;
 pub mod kvm;
 pub mod soft;
 
 pub use any::AnyEngine;
+pub use kvm::kick::Kicker;
 
 use crate::machine::boot::BootState;
 
@@ -143,6 +149,18 @@ pub enum Stop {
     Exit(Exit),
     /// The goal was reached before an exit.
     Reached,
+    /// The run was kicked: the guest has computed on for a while, nobody can say how far. [`Engine::take_delta`] must follow. Only where somebody has a
+    /// [`Kicker`], the goal is [`Goal::Exit`] and the clock counts exits.
+    Kicked,
+}
+
+/// A stretch that a guest computed without an exit, by its result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delta {
+    /// The engine's state after the stretch, as [`Engine::go_on_from`] takes it.
+    pub state: Vec<u8>,
+    /// Guest-physical ranges, whole pages, in ascending order: all that the guest wrote in the stretch are among them.
+    pub dirty: Vec<std::ops::Range<u64>>,
 }
 
 /// The registers that digests cover.
@@ -267,7 +285,37 @@ pub trait Engine {
     /// See [`EngineError`].
     fn interrupt(&mut self, vector: u8) -> Result<(), EngineError>;
 
-    /// Reads the registers as of now.
+    /// A handle by which another thread makes a run to [`Goal::Exit`] end, where the engine needs that: it counts exits alone.
+    fn kicker(&self) -> Option<Kicker> {
+        None
+    }
+
+    /// The guest's stores are accounted for by page from here on; if they were, from here on anew. Before any kick.
+    ///
+    /// # Errors
+    /// If the host cannot.
+    fn track_dirty(&mut self) -> Result<(), EngineError> {
+        Err(EngineError::Missing("an account of dirty pages"))
+    }
+
+    /// After [`Stop::Kicked`]: what the guest has become since the last exit. [`Self::go_on_from`] must follow, here too.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    fn take_delta(&mut self) -> Result<Delta, EngineError> {
+        Err(EngineError::Missing("a way to tell its state"))
+    }
+
+    /// The guest goes on from a delta's state; memory is as it was then. Counts as an exit that is answered: nothing of the last one's
+    /// instructions is left to count.
+    ///
+    /// # Errors
+    /// [`EngineError::ForeignState`] if the state is none of this engine's.
+    fn go_on_from(&mut self, _state: &[u8]) -> Result<(), EngineError> {
+        Err(EngineError::Missing("a way to take a state"))
+    }
+
+    /// Reads the registers as of now. The last exit's instruction shows as completed once the exit is answered.
     ///
     /// # Errors
     /// See [`EngineError`].

@@ -15,6 +15,9 @@
 //! ```
 //!
 //! The replay needs no word about slices: each entry's position says where the machine stood.
+//!
+//! On a clock of exits a guest that computes on keeps its inputs waiting. With a limit to that ([`Live::with_late_limit`]) another thread
+//! ([`super::late`]) has it stopped where it is, and what it has become is recorded as a state delta, which counts as an exit: what waits comes there.
 
 use std::{
     sync::Arc,
@@ -24,13 +27,14 @@ use std::{
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
 use super::{
-    DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS, inbox::Inbox, jitter::Jitter,
-    recorder::Recorder,
+    DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS, delta, inbox::Inbox,
+    jitter::Jitter, late::LateWatch, recorder::Recorder,
 };
 use crate::{
     effect::Effect,
-    engine::{ClockKind, Goal},
+    engine::{ClockKind, Delta, Goal, Kicker},
     inputs::Situation,
+    machine::GuestMemory,
 };
 
 /// Instructions that are single-stepped at most, from an exit where an interrupt waits, to find a place that takes it.
@@ -60,6 +64,21 @@ impl GuestClock {
     }
 }
 
+/// From one beginning of the account of dirty pages to the next, at least: a delta has all pages dirtied since then, and each
+/// beginning costs the guest a fault for every page that it then dirties anew.
+const TRACK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a live machine has against late inputs.
+struct Late {
+    watch: LateWatch,
+    /// When the account of dirty pages began.
+    tracked_since: Option<Instant>,
+    /// Where the last delta was taken.
+    delta_at: Option<Position>,
+    /// Deltas in a row that let nothing in.
+    vain: u32,
+}
+
 /// The world as inputs.
 pub struct Live {
     clock: GuestClock,
@@ -71,6 +90,7 @@ pub struct Live {
     /// Exits and slices since the last digest.
     turns: u32,
     jitter: Option<Jitter>,
+    late: Option<Late>,
 }
 
 impl Live {
@@ -90,6 +110,7 @@ impl Live {
             interrupted_at: None,
             turns: 0,
             jitter: None,
+            late: None,
         }
     }
 
@@ -97,6 +118,18 @@ impl Live {
     #[must_use]
     pub fn with_jitter(mut self, seed: Option<u64>) -> Self {
         self.jitter = seed.map(Jitter::new);
+        self
+    }
+
+    /// Has the guest stopped where it is if it keeps an input waiting for longer than `limit`. Without a kicker it never does.
+    #[must_use]
+    pub fn with_late_limit(mut self, kicker: Option<Kicker>, limit: Option<Duration>) -> Self {
+        self.late = kicker.zip(limit).map(|(kicker, limit)| Late {
+            watch: LateWatch::start(kicker, Arc::clone(&self.inbox), self.clock, limit),
+            tracked_since: None,
+            delta_at: None,
+            vain: 0,
+        });
         self
     }
 
@@ -112,6 +145,7 @@ impl Live {
     }
 
     fn input(&mut self, at: Position, event: Event) -> Result<Next, InputError> {
+        self.something_came_in();
         self.record(at, event.clone(), None)?;
         Ok(Next::Apply(event))
     }
@@ -152,12 +186,58 @@ impl Live {
             Duration::from_nanos(deadline_ns.saturating_sub(self.clock.now_ns()))
         });
         if timeout != Some(Duration::ZERO) {
+            self.set_idle(true);
             self.inbox.wait(
                 machine.takes_frame(),
                 machine.console_input_room() > 0,
                 timeout,
             );
+            self.set_idle(false);
         }
+    }
+
+    fn set_idle(&self, idle: bool) {
+        if let Some(late) = &self.late {
+            late.watch.set_idle(idle);
+        }
+    }
+
+    fn something_came_in(&mut self) {
+        if let Some(late) = &mut self.late {
+            late.vain = 0;
+        }
+    }
+
+    /// Whether the account of dirty pages is to begin, or to begin anew.
+    fn begins_to_track(&mut self) -> bool {
+        let Some(late) = &mut self.late else {
+            return false;
+        };
+        let begins = late
+            .tracked_since
+            .is_none_or(|since| since.elapsed() >= TRACK_INTERVAL);
+        if begins {
+            late.tracked_since = Some(Instant::now());
+        }
+        begins
+    }
+
+    /// The guest runs to its next exit, or until it is late.
+    fn run_to_exit(&mut self, at: Position, machine: &dyn Situation) -> Next {
+        if let Some(late) = &mut self.late {
+            if late
+                .delta_at
+                .is_some_and(|delta_at| delta_at.exits + 1 != at.exits)
+            {
+                late.vain = 0;
+            }
+            late.watch.before_run(
+                machine.deadline_ns(),
+                machine.interrupt_pending(),
+                late.vain,
+            );
+        }
+        Next::Run(Goal::Exit)
     }
 
     fn defers(&mut self, at: Position, machine: &dyn Situation) -> bool {
@@ -170,7 +250,7 @@ impl Live {
     fn run_on(&mut self, at: Position, machine: &dyn Situation) -> Next {
         self.turns += 1;
         if machine.clock_kind() == ClockKind::Exits {
-            return Next::Run(Goal::Exit);
+            return self.run_to_exit(at, machine);
         }
         let slice = self
             .jitter
@@ -226,6 +306,9 @@ impl Inputs for Live {
             self.turns = 0;
             return Ok(Next::Digest);
         }
+        if self.turns == 0 && self.begins_to_track() {
+            return Ok(Next::Track);
+        }
         if self.defers(at, machine) {
             return Ok(self.run_on(at, machine));
         }
@@ -254,6 +337,7 @@ impl Inputs for Live {
         let vector =
             vector.expect("an interrupt is only asked for where it is pending and accepted");
         self.interrupted_at = Some(at);
+        self.something_came_in();
         self.record(at, Event::Interrupt { vector }, None)
     }
 
@@ -267,6 +351,23 @@ impl Inputs for Live {
 
     fn digest(&mut self, at: Position, digest: Digest) -> Result<(), InputError> {
         self.record(at, Event::Digest { digest }, None)
+    }
+
+    fn delta(
+        &mut self,
+        at: Position,
+        delta: &Delta,
+        memory: &GuestMemory,
+    ) -> Result<(), InputError> {
+        if let Some(late) = &mut self.late {
+            late.delta_at = Some(at);
+            late.vain += 1;
+            // Taking it has begun the account anew.
+            late.tracked_since = Some(Instant::now());
+        }
+        // What was told is compared at once: registers, devices, a stripe of memory.
+        self.turns = DIGEST_TURNS;
+        delta::events(delta, memory).try_for_each(|event| self.record(at, event, None))
     }
 
     fn end(&mut self, at: Position, reason: EndReason, digest: Digest) -> Result<(), InputError> {

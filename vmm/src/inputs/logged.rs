@@ -7,7 +7,10 @@
 
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
-use super::{Divergence, InputError, Inputs, MAX_SILENT_INSTRUCTIONS, Next};
+use super::{
+    Divergence, InputError, Inputs, MAX_SILENT_INSTRUCTIONS, Next,
+    delta::{Assembly, PackedDelta},
+};
 use crate::{
     effect::Effect,
     engine::{ClockKind, Goal},
@@ -33,6 +36,8 @@ pub struct Logged<S> {
     last_seq: u64,
     last_at: Position,
     last_time_ns: u64,
+    /// A state delta whose `State` has not come yet.
+    delta: Assembly,
 }
 
 impl<S: LogSource> Logged<S> {
@@ -45,6 +50,7 @@ impl<S: LogSource> Logged<S> {
             last_seq: 0,
             last_at: Position::default(),
             last_time_ns: 0,
+            delta: Assembly::default(),
         }
     }
 
@@ -106,6 +112,31 @@ impl<S: LogSource> Logged<S> {
         self.source.replayed(entry.seq, suppressed);
     }
 
+    /// Takes the entries of a state delta at `at`. `None` if it was cut off, or once was: the machine goes on from where it stands.
+    fn take_delta(&mut self, at: Position) -> Result<Option<PackedDelta>, InputError> {
+        let wrong = |source| InputError::Delta { at, source };
+        loop {
+            let entry = self.peek(at)?;
+            if entry.at != at || !is_delta(&entry.event) {
+                return Ok(None);
+            }
+            let entry = self.next.take().expect("just peeked");
+            // Waiting for the rest of a large delta, the sender may need the room.
+            self.replayed(&entry, None);
+            match entry.event {
+                Event::Pages {
+                    part,
+                    ranges,
+                    bytes,
+                } => self.delta.add(part, ranges, bytes).map_err(wrong)?,
+                Event::State { parts, bytes } => {
+                    return self.delta.finish(parts, bytes).map(Some).map_err(wrong);
+                }
+                other => unreachable!("{other:?} belongs to no delta"),
+            }
+        }
+    }
+
     /// Takes the next entry and compares it with what the machine did.
     fn compare(
         &mut self,
@@ -135,12 +166,18 @@ fn divergence(entry: &Entry, at: Position, actual: String) -> Divergence {
     }
 }
 
+fn is_delta(event: &Event) -> bool {
+    matches!(event, Event::Pages { .. } | Event::State { .. })
+}
+
 /// An event in words, without its payload.
 fn describe(event: &Event) -> String {
     match event {
         Event::Frame { bytes } => format!("a received frame of {} bytes", bytes.len()),
         Event::ConsoleInput { bytes } => format!("{} bytes of console input", bytes.len()),
         Event::Entropy { bytes } => format!("{} bytes of entropy", bytes.len()),
+        Event::Pages { part, .. } => format!("pages of a state delta, part {part}"),
+        Event::State { parts, .. } => format!("a state delta of {parts} parts"),
         other => format!("{other:?}"),
     }
 }
@@ -194,6 +231,10 @@ impl<S: LogSource> Inputs for Logged<S> {
                 self.replayed(&entry, None);
                 Ok(Next::Apply(entry.event))
             }
+            Event::Pages { .. } | Event::State { .. } => match self.take_delta(at)? {
+                Some(delta) => Ok(Next::Delta(delta)),
+                None => self.next(at, machine),
+            },
             Event::Time { .. } | Event::Output { .. } | Event::End { .. } => Err(divergence(
                 entry,
                 at,

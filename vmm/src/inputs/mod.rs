@@ -6,10 +6,12 @@
 //! - at an exit that reads time: [`Inputs::time`];
 //! - between two guest instructions: [`Inputs::next`], until it says how far to run;
 //! - and tells what the machine did: [`Inputs::interrupted`], [`Inputs::output`], [`Inputs::digest`], [`Inputs::end`], which
-//!   `Live` records and `Logged` compares.
+//!   `Live` records and `Logged` compares, and [`Inputs::delta`], which only a live machine can do.
 
+pub mod delta;
 pub mod inbox;
 pub mod jitter;
+pub mod late;
 pub mod live;
 pub mod logged;
 pub mod recorder;
@@ -20,8 +22,10 @@ use logging_channel::{Digest, EndReason, Event, Position};
 
 use crate::{
     effect::Effect,
-    engine::{ClockKind, Goal},
+    engine::{ClockKind, Delta, Goal},
+    machine::GuestMemory,
 };
+use delta::{DeltaError, PackedDelta};
 
 /// A guest that computes on a clock of instructions is stopped after so many, to be given what has arrived: some 0.1 ms at 200 million a
 /// second, less than a network's delay and far less than a timer's period, and long enough that stopping costs nothing that could be measured.
@@ -47,6 +51,10 @@ pub enum Next {
     Interrupt,
     /// Tells its state's digest, here.
     Digest,
+    /// Keeps account, from here on anew, of the pages that the guest dirties: it may be kicked.
+    Track,
+    /// Goes on from the result of a stretch that it does not execute, one exit further.
+    Delta(PackedDelta),
     /// Runs on.
     Run(Goal),
 }
@@ -74,6 +82,14 @@ pub enum InputError {
     Exhausted {
         /// Where the machine stands.
         at: Position,
+    },
+    /// A state delta that nobody could have written.
+    #[error("The log is no log of this machine's: at {at}, {source}")]
+    Delta {
+        /// Where.
+        at: Position,
+        /// What is wrong with it.
+        source: DeltaError,
     },
     /// The session is over: this replica must not run on.
     #[error("The session is over")]
@@ -153,6 +169,22 @@ pub trait Inputs {
     /// # Errors
     /// See [`InputError`].
     fn digest(&mut self, at: Position, digest: Digest) -> Result<(), InputError>;
+
+    /// The guest has computed on from `at`, nobody can say how far, and was stopped: this is what it has become.
+    ///
+    /// # Errors
+    /// See [`InputError`].
+    ///
+    /// # Panics
+    /// If these inputs have nobody kicked.
+    fn delta(
+        &mut self,
+        at: Position,
+        _delta: &Delta,
+        _memory: &GuestMemory,
+    ) -> Result<(), InputError> {
+        panic!("nobody can have kicked the vCPU at {at}")
+    }
 
     /// The guest ended.
     ///

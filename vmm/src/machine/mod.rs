@@ -7,6 +7,7 @@
 //! ```text
 //!   run(goal) ──► Stop::Exit(exit) ──► handle(exit, time) ──► take_effects()
 //!                                   ──► apply(event) | interrupt() ──► take_effects()
+//!            ──► Stop::Kicked ──► take_delta() ──► go_on_from(state)    a replica: put_pages(…) ──► go_on_from(state)
 //! ```
 
 pub mod boot;
@@ -16,13 +17,14 @@ pub mod memory;
 pub mod state;
 
 use logging_channel::{EndReason, Event, Position};
+use vm_memory::{Bytes, GuestAddress};
 
 pub use memory::{GuestMemory, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryError, allocate_memory};
 
 use crate::{
     devices::{Devices, DevicesConfig},
     effect::Effect,
-    engine::{ClockKind, Engine, EngineError, Exit, Goal, Reply, Stop},
+    engine::{ClockKind, Delta, Engine, EngineError, Exit, Goal, Kicker, Reply, Stop},
     inputs::Situation,
 };
 use boot::BootState;
@@ -201,7 +203,9 @@ impl<E: Engine> Machine<E> {
             | Event::Interrupt { .. }
             | Event::Output { .. }
             | Event::Digest { .. }
-            | Event::End { .. } => {}
+            | Event::End { .. }
+            | Event::Pages { .. }
+            | Event::State { .. } => {}
         }
     }
 
@@ -219,6 +223,45 @@ impl<E: Engine> Machine<E> {
         self.engine.interrupt(vector)?;
         self.halted = false;
         Ok(Some(vector))
+    }
+
+    /// From here on the guest's stores are accounted for by page, anew.
+    ///
+    /// # Errors
+    /// If the host cannot.
+    pub fn track_dirty(&mut self) -> Result<(), EngineError> {
+        self.engine.track_dirty()
+    }
+
+    /// After [`Stop::Kicked`]: what the guest has become. [`Self::go_on_from`] must follow.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn take_delta(&mut self) -> Result<Delta, EngineError> {
+        self.engine.take_delta()
+    }
+
+    /// Puts bytes of a delta into memory. False if there is no memory.
+    #[must_use]
+    pub fn put_pages(&mut self, address: u64, bytes: &[u8]) -> bool {
+        self.memory
+            .write_slice(bytes, GuestAddress(address))
+            .is_ok()
+    }
+
+    /// The guest goes on from a delta's state, one exit further; memory is as it was then.
+    ///
+    /// # Errors
+    /// If the state is none of this engine's.
+    pub fn go_on_from(&mut self, state: &[u8]) -> Result<(), EngineError> {
+        self.engine.go_on_from(state)?;
+        self.exits += 1;
+        Ok(())
+    }
+
+    /// A handle by which another thread has the guest stopped, where the engine needs that.
+    pub fn kicker(&self) -> Option<Kicker> {
+        self.engine.kicker()
     }
 
     /// What the devices want done since the last call, in order.

@@ -11,7 +11,7 @@
 //! Every decision is the protocol core's ([`Backup`]); this file performs its actions, in order. Once live, the machine goes on as
 //! [`super::solo`] does.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use logging_channel::{
     identity::BootChoices,
@@ -48,6 +48,7 @@ struct Session<'a> {
     world: &'a mut World,
     mac: Option<[u8; 6]>,
     prepared: Option<Prepared>,
+    late_limit: Option<Duration>,
     vcpu: Option<VcpuThread>,
     ending: Option<Ending>,
     told_drained: bool,
@@ -101,6 +102,7 @@ pub async fn run(
         world,
         mac: prepared.mac().map(|mac| mac.0),
         prepared: Some(prepared),
+        late_limit: options.late_limit,
         vcpu: None,
         ending: None,
         told_drained: false,
@@ -248,7 +250,8 @@ impl Session<'_> {
             Arc::clone(&self.feed),
             self.world.inbox(),
             Arc::clone(&self.pipe),
-        );
+        )
+        .with_late_limit(machine.kicker(), self.late_limit);
         self.vcpu = Some(VcpuThread::spawn(machine, inputs));
         Ok(())
     }

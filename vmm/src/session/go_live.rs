@@ -5,9 +5,9 @@
 //!                                                  └─ closed ► stops
 //! ```
 //!
-//! Nothing else about the machine changes. The guest's clock goes on from the latest time in the log.
+//! A state delta of which only a part arrived is void: the machine stands where it began. Nothing else about the machine changes. The guest's clock goes on from the latest time in the log.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use logging_channel::{Digest, EndReason, Position};
 
@@ -17,8 +17,10 @@ use super::{
 };
 use crate::{
     effect::Effect,
+    engine::{Delta, Kicker},
     inputs::Situation,
     inputs::{InputError, Inputs, Live, Logged, Next, inbox::Inbox, live::GuestClock},
+    machine::GuestMemory,
 };
 
 /// Inputs of a backup that may go live.
@@ -28,6 +30,9 @@ pub struct BackupInputs {
     feed: Arc<LogFeed>,
     inbox: Arc<Inbox>,
     pipe: Arc<LogPipe>,
+    /// For the machine once it is live.
+    kicker: Option<Kicker>,
+    late_limit: Option<Duration>,
 }
 
 impl BackupInputs {
@@ -40,6 +45,18 @@ impl BackupInputs {
             feed,
             inbox,
             pipe,
+            kicker: None,
+            late_limit: None,
+        }
+    }
+
+    /// See [`Live::with_late_limit`].
+    #[must_use]
+    pub fn with_late_limit(self, kicker: Option<Kicker>, late_limit: Option<Duration>) -> Self {
+        Self {
+            kicker,
+            late_limit,
+            ..self
         }
     }
 
@@ -63,6 +80,7 @@ impl BackupInputs {
                 recorder,
                 self.logged.last_seq() + 1,
             )
+            .with_late_limit(self.kicker.clone(), self.late_limit)
         });
         question(live)
     }
@@ -87,6 +105,15 @@ impl Inputs for BackupInputs {
 
     fn digest(&mut self, at: Position, digest: Digest) -> Result<(), InputError> {
         self.ask(|inputs| inputs.digest(at, digest))
+    }
+
+    fn delta(
+        &mut self,
+        at: Position,
+        delta: &Delta,
+        memory: &GuestMemory,
+    ) -> Result<(), InputError> {
+        self.ask(|inputs| inputs.delta(at, delta, memory))
     }
 
     fn end(&mut self, at: Position, reason: EndReason, digest: Digest) -> Result<(), InputError> {

@@ -44,6 +44,8 @@ pub struct PairOptions {
     pub timing: Timing,
     /// How much may be under way.
     pub limits: Limits,
+    /// How long an input waits for a live guest that does not exit; `None`: for ever.
+    pub late_limit: Option<Duration>,
     /// How long a primary looks for its backup.
     pub connect_timeout: Duration,
     /// Where the user is told what happens.

@@ -21,7 +21,7 @@ use crate::{
 
 /// Entries that wait in the pipe at most. The I/O thread empties it at each turn.
 const MAX_ENTRIES: usize = 4096;
-/// Bytes of payload that wait in the pipe at most.
+/// Bytes of entries and outputs that wait in the pipe at most, but for the last.
 const MAX_BYTES: usize = 8 << 20;
 /// Entries that no output waits for are sent within this time.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
@@ -167,15 +167,6 @@ impl PipeRecorder {
     }
 }
 
-fn payload_bytes(event: &Event) -> usize {
-    match event {
-        Event::Frame { bytes } | Event::ConsoleInput { bytes } | Event::Entropy { bytes } => {
-            bytes.len()
-        }
-        _ => 0,
-    }
-}
-
 impl Recorder for PipeRecorder {
     fn record(&mut self, entry: Entry, effect: Option<Effect>) -> Result<(), InputError> {
         self.pace();
@@ -198,7 +189,7 @@ impl Recorder for PipeRecorder {
             effect.is_some() || matches!(entry.event, Event::End { .. } | Event::Frame { .. });
         let wake = was_empty || (urgent && !contents.taken.urgent);
         contents.bytes +=
-            payload_bytes(&entry.event) + effect.as_ref().map_or(0, |effect| effect.bytes().len());
+            entry.size_bytes() as usize + effect.as_ref().map_or(0, |effect| effect.bytes().len());
         contents.taken.urgent |= urgent;
         if was_empty {
             contents.filled_at = Instant::now();

@@ -53,6 +53,7 @@ struct Session<'a> {
     gate: OutputGate,
     world: &'a mut World,
     prepared: Option<(Prepared, BootChoices)>,
+    late_limit: Option<Duration>,
     vcpu: Option<VcpuThread>,
     ending: Option<Ending>,
 }
@@ -102,6 +103,7 @@ pub async fn run(
         gate: OutputGate::default(),
         world,
         prepared: Some((prepared, boot)),
+        late_limit: options.late_limit,
         vcpu: None,
         ending: None,
     };
@@ -214,7 +216,8 @@ impl Session<'_> {
         let (prepared, boot) = self.prepared.take().expect("a pair is formed once");
         let machine = prepared.boot(&boot)?;
         let recorder = Box::new(PipeRecorder::new(Arc::clone(&self.pipe)));
-        let inputs = Live::new(GuestClock::starting_at(0), self.world.inbox(), recorder, 1);
+        let inputs = Live::new(GuestClock::starting_at(0), self.world.inbox(), recorder, 1)
+            .with_late_limit(machine.kicker(), self.late_limit);
         self.vcpu = Some(VcpuThread::spawn(machine, inputs));
         self.world.connect();
         Ok(())

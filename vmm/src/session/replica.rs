@@ -5,7 +5,9 @@
 //!   │                               ── Interrupt ─────► machine.interrupt ─────────┤
 //!   │◄─────────────────────────────────────────────────────────────────────────────┘
 //!   │                               ── Digest ────────► inputs.digest
-//!   │                               ── Run(goal) ─────► machine.run ──► Exit
+//!   │                               ── Track ─────────► machine.track_dirty
+//!   │                               ── Delta(packed) ─► machine.put_pages, machine.go_on_from
+//!   │                               ── Run(goal) ─────► machine.run ──► Exit, or Kicked ──► inputs.delta
 //!   │                                                                     │ inputs.time, if the exit reads time
 //!   └──────────────── inputs.output ◄── effects ◄── machine.handle ◄──────┘
 //! ```
@@ -14,7 +16,10 @@ use logging_channel::{Digest, EndReason, Position};
 
 use crate::{
     engine::{Engine, EngineError, Exit, Stop},
-    inputs::{InputError, Inputs, Next},
+    inputs::{
+        InputError, Inputs, Next,
+        delta::{DeltaError, PackedDelta},
+    },
     machine::Machine,
 };
 
@@ -113,9 +118,12 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
                 let digest = self.machine.periodic_digest()?;
                 self.inputs.digest(at, digest)?;
             }
+            Next::Track => self.machine.track_dirty()?,
+            Next::Delta(delta) => self.skip(&delta)?,
             Next::Run(goal) => match self.machine.run(goal)? {
                 Stop::Exit(exit) => self.handle(exit)?,
                 Stop::Reached => return Ok(None),
+                Stop::Kicked => self.tell_delta()?,
             },
         }
         self.pass_on_effects()?;
@@ -134,6 +142,28 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
         };
         self.machine.handle(exit, time_ns)?;
         self.pass_on_effects()
+    }
+
+    /// The guest was stopped in the middle of a stretch without exits.
+    fn tell_delta(&mut self) -> Result<(), ReplicaError> {
+        let at = self.machine.position();
+        let delta = self.machine.take_delta()?;
+        self.inputs.delta(at, &delta, self.machine.memory())?;
+        Ok(self.machine.go_on_from(&delta.state)?)
+    }
+
+    /// The guest does not execute a stretch; it is given the result.
+    fn skip(&mut self, delta: &PackedDelta) -> Result<(), ReplicaError> {
+        let at = self.machine.position();
+        let wrong = |source| InputError::Delta { at, source };
+        for part in &delta.parts {
+            for (address, bytes) in part.unpack().map_err(wrong)? {
+                if !self.machine.put_pages(address, &bytes) {
+                    return Err(wrong(DeltaError::no_memory(address, bytes.len())).into());
+                }
+            }
+        }
+        Ok(self.machine.go_on_from(&delta.state().map_err(wrong)?)?)
     }
 
     fn pass_on_effects(&mut self) -> Result<(), ReplicaError> {

@@ -6,7 +6,7 @@
 //!
 //! This is also how a pair's survivor goes on ([`go_on`]).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     SessionError,
@@ -21,7 +21,16 @@ use crate::{
     machine::Machine,
 };
 
-/// Runs `machine` to its guest's end. `log` records besides, if given; `jitter_seed` varies the timing.
+/// When inputs come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InputTiming {
+    /// How long an input waits for a guest that does not exit; `None`: for ever.
+    pub late_limit: Option<Duration>,
+    /// Varies it at random.
+    pub jitter_seed: Option<u64>,
+}
+
+/// Runs `machine` to its guest's end. `log` records besides, if given.
 ///
 /// # Errors
 /// See [`SessionError`].
@@ -29,7 +38,7 @@ pub async fn run<E: Engine + Send + 'static>(
     machine: Machine<E>,
     world: &mut World,
     log: Option<Box<dyn Recorder>>,
-    jitter_seed: Option<u64>,
+    timing: InputTiming,
 ) -> Result<Ending, SessionError> {
     let pipe = LogPipe::new();
     let to_pipe = Box::new(PipeRecorder::new(Arc::clone(&pipe)));
@@ -37,8 +46,9 @@ pub async fn run<E: Engine + Send + 'static>(
         Some(log) => Box::new(Both(log, to_pipe)),
         None => to_pipe,
     };
-    let inputs =
-        Live::new(GuestClock::starting_at(0), world.inbox(), recorder, 1).with_jitter(jitter_seed);
+    let inputs = Live::new(GuestClock::starting_at(0), world.inbox(), recorder, 1)
+        .with_jitter(timing.jitter_seed)
+        .with_late_limit(machine.kicker(), timing.late_limit);
     let mut vcpu = VcpuThread::spawn(machine, inputs);
     world.connect();
     go_on(world, &pipe, &mut vcpu).await

@@ -9,7 +9,9 @@
 //! machine sees does not depend on how KVM batches them.
 
 mod cpuid;
+mod delta;
 pub mod facts;
+pub mod kick;
 mod paging;
 mod pvm;
 mod slots;
@@ -20,11 +22,14 @@ use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 
 use self::{
+    kick::{Kicker, Kicks},
     pvm::Pvm,
     slots::Slots,
     vcpu::{Debugging, RawExit, Vcpu, failed},
 };
-use super::{ClockKind, Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop};
+use super::{
+    ClockKind, Delta, Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop,
+};
 use crate::machine::{
     GuestMemory,
     boot::{BootState, Segment},
@@ -57,6 +62,9 @@ pub struct KvmEngine {
     /// An exit whose instruction KVM completes on the next entry.
     exit_incomplete: bool,
     accepts_interrupts: bool,
+    kicks: Kicks,
+    /// An exception was queued that KVM tells nobody of: the handler's first instruction must come before the state is saved.
+    exception_hidden: bool,
     vm: VmFd,
     _kvm: Kvm,
 }
@@ -100,12 +108,15 @@ impl KvmEngine {
             instructions: 0,
             exit_incomplete: false,
             accepts_interrupts: false,
+            kicks: Kicks::default(),
+            exception_hidden: false,
             vm,
             _kvm: kvm,
         })
     }
 
-    fn run_free(&mut self) -> Result<Exit, EngineError> {
+    /// To the next exit; `None` if the run was kicked before.
+    fn run_free(&mut self) -> Result<Option<Exit>, EngineError> {
         loop {
             let debugging = self
                 .pvm
@@ -116,7 +127,10 @@ impl KvmEngine {
             self.exit_incomplete = false;
             let raw = self.vcpu.enter()?;
             if let Some(exit) = self.interpret(raw)? {
-                return Ok(exit);
+                return Ok(Some(exit));
+            }
+            if raw == RawExit::Interrupted && self.kicks.is_kicked() {
+                return Ok(None);
             }
         }
     }
@@ -166,6 +180,10 @@ impl KvmEngine {
 
     /// Makes an exit of a raw exit; `None` if it was a host's accident and the guest runs on.
     fn interpret(&mut self, raw: RawExit) -> Result<Option<Exit>, EngineError> {
+        if raw == RawExit::Interrupted {
+            return Ok(None);
+        }
+        self.exception_hidden = false;
         let exit = match raw {
             RawExit::Interrupted => return Ok(None),
             RawExit::Port {
@@ -236,6 +254,7 @@ impl KvmEngine {
 
     fn emulation_failure(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
         if self.pvm.is_some() && Pvm::complete_instruction(&self.vcpu, bytes)? {
+            self.exception_hidden = bytes[0] == pvm::INT3;
             return Ok(());
         }
         let rip = self.vcpu.regs()?.rip;
@@ -379,7 +398,7 @@ impl Engine for KvmEngine {
             pvm.resume(&mut self.vcpu)?;
         }
         let stop = match goal {
-            Goal::Exit => Stop::Exit(self.run_free()?),
+            Goal::Exit => self.run_kickable()?,
             Goal::Instructions(count) => self.step_until(|engine| engine.instructions >= count)?,
             Goal::Interruptible { limit } => {
                 self.step_until(|engine| engine.accepts_interrupts || engine.instructions >= limit)?
@@ -387,7 +406,7 @@ impl Engine for KvmEngine {
         };
         match stop {
             Stop::Exit(exit) => self.exited(exit),
-            Stop::Reached => Ok(Stop::Reached),
+            Stop::Reached | Stop::Kicked => Ok(stop),
         }
     }
 
@@ -449,6 +468,22 @@ impl Engine for KvmEngine {
         }
         self.accepts_interrupts = false;
         self.vcpu.interrupt(vector)
+    }
+
+    fn kicker(&self) -> Option<Kicker> {
+        Some(self.kicks.kicker())
+    }
+
+    fn track_dirty(&mut self) -> Result<(), EngineError> {
+        self.slots.track_dirty(&self.vm)
+    }
+
+    fn take_delta(&mut self) -> Result<Delta, EngineError> {
+        self.delta()
+    }
+
+    fn go_on_from(&mut self, state: &[u8]) -> Result<(), EngineError> {
+        self.restore_bytes(state)
     }
 
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {

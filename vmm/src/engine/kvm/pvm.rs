@@ -38,6 +38,9 @@ use super::{
 use crate::engine::{EngineError, Exit};
 use crate::machine::GuestMemory;
 
+/// The opcode of the breakpoint instruction.
+pub const INT3: u8 = 0xCC;
+
 /// Added to the clock's name: pairs of unlike hosts are refused.
 pub const CLOCK: &str = "exits+pvm-user-faults";
 
@@ -278,7 +281,6 @@ impl Pvm {
     /// Completes an instruction that KVM does not emulate. `false`: it is not one that is known here.
     pub fn complete_instruction(vcpu: &Vcpu, bytes: &[u8]) -> Result<bool, EngineError> {
         const FWAIT: u8 = 0x9B;
-        const INT3: u8 = 0xCC;
         const BREAKPOINT_VECTOR: u8 = 3;
         let Some(opcode @ (FWAIT | INT3)) = bytes.first().copied() else {
             return Ok(false);

@@ -1,10 +1,10 @@
 //! Guest memory as KVM has it: one slot for each region, and KVM's account of the pages that the guest dirties.
 //!
 //! ```text
-//!            map                 log_dirty
-//!  (nothing) ───► mapped ──────────────────► mapped, logging ──┐ take_dirty: the pages since the last call
-//!                  ▲ │ remap                      ▲ │ remap    │
-//!                  └─┘                            └─┘ ◄────────┘
+//!            map            track_dirty
+//!  (nothing) ───► mapped ───────────────► mapped, logging ──┐ take_dirty: the pages since the last
+//!                  ▲ │ remap                 ▲ │ remap,     │ call of any of the three
+//!                  └─┘                       └─┘ track_dirty┘
 //! ```
 //!
 //! What always holds: the slots cover all of memory; after [`Slots::remap`] KVM remembers nothing of what page tables in guest memory said before.
@@ -47,6 +47,11 @@ impl Slots {
         &self.memory
     }
 
+    /// Whether KVM keeps account of dirty pages.
+    pub fn is_tracking(&self) -> bool {
+        self.logging
+    }
+
     fn add(&self, vm: &VmFd) -> Result<(), EngineError> {
         for (slot, region) in self.memory.iter().enumerate() {
             set_slot(vm, slot as u32, region, region.len(), self.flags())?;
@@ -72,8 +77,11 @@ impl Slots {
         self.add(vm)
     }
 
-    /// From here on KVM keeps account of the pages that the guest dirties.
-    pub fn log_dirty(&mut self, vm: &VmFd) -> Result<(), EngineError> {
+    /// From here on KVM keeps account of the pages that the guest dirties; if it did already, it begins anew.
+    pub fn track_dirty(&mut self, vm: &VmFd) -> Result<(), EngineError> {
+        if self.logging {
+            return self.take_dirty(vm).map(drop);
+        }
         self.logging = true;
         self.add(vm)
     }

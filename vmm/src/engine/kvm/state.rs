@@ -25,10 +25,13 @@ use super::{
     pvm::Pvm,
     vcpu::{Debugging, Vcpu, failed},
 };
-use crate::engine::{EngineError, Persist};
+use crate::engine::{Engine, EngineError, Persist};
 
 /// Version of [`KvmState`]. Any change of its fields or their meaning changes it.
 pub const STATE_VERSION: u32 = 1;
+
+/// No encoded [`KvmState`] is longer, bytes.
+pub const ENCODED_STATE_BYTES: usize = 4096;
 
 /// Model-specific registers that hold what the guest wrote (SDM 4, table 2-2). EFER, the bases of FS and GS and the APIC's are
 /// among the system registers; the time-stamp counter is not the guest's to read.
@@ -121,7 +124,12 @@ impl KvmEngine {
 
     /// Another virtual machine on the same memory: what KVM holds of an exit that is under way cannot be taken back.
     fn renew(&mut self) -> Result<(), EngineError> {
-        *self = Self::new(self.slots.memory())?;
+        let mut fresh = Self::new(self.slots.memory())?;
+        std::mem::swap(&mut fresh.kicks, &mut self.kicks);
+        if self.slots.is_tracking() {
+            fresh.track_dirty()?;
+        }
+        *self = fresh;
         Ok(())
     }
 }

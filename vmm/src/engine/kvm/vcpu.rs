@@ -1,7 +1,12 @@
 //! One KVM vCPU: entries and raw exits as plain data.
 //!
 //! In: replies as bytes, debug settings. Out: [`RawExit`]. All `unsafe` access to the shared
-//! `kvm_run` page stands here.
+//! `kvm_run` page stands here, and what another thread needs to make a run end ([`KickTarget`]).
+
+use std::sync::{
+    Once,
+    atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering},
+};
 
 use kvm_bindings::{
     KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
@@ -57,6 +62,46 @@ pub struct Debugging {
     pub breakpoint: Option<u64>,
 }
 
+/// A vCPU that runs, as whoever kicks it sees it.
+#[derive(Debug, Default)]
+pub struct KickTarget {
+    /// `immediate_exit` of the shared page.
+    immediate_exit: AtomicPtr<u8>,
+    /// The thread that runs it.
+    thread: AtomicU64,
+}
+
+impl KickTarget {
+    /// Makes the entry that is under way, or the next, come back at once. Only while the vCPU runs on the thread that called [`Vcpu::aim_at`].
+    pub fn kick(&self) {
+        let immediate_exit = self.immediate_exit.load(Ordering::Relaxed);
+        if immediate_exit.is_null() {
+            return;
+        }
+        // SAFETY: the address lies in the vCPU's shared page, which is mapped as long as the vCPU lives: it is running, and does not
+        // leave the run before this call is over (`super::kick`). The kernel reads the byte, whoever writes it does so atomically.
+        unsafe { AtomicU8::from_ptr(immediate_exit) }.store(1, Ordering::SeqCst);
+        // SAFETY: the thread lives, as it is running the vCPU; the signal has a handler.
+        let sent = unsafe {
+            libc::pthread_kill(
+                self.thread.load(Ordering::Relaxed),
+                vmm_sys_util::signal::SIGRTMIN(),
+            )
+        };
+        assert_eq!(sent, 0, "a thread that runs can be signalled");
+    }
+}
+
+/// Gives the signal that ends a run a handler, which does nothing: that it comes is enough.
+fn handle_kicks() {
+    extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+    static HANDLED: Once = Once::new();
+    HANDLED.call_once(|| {
+        vmm_sys_util::signal::register_signal_handler(vmm_sys_util::signal::SIGRTMIN(), nothing)
+            .expect("a real-time signal can be handled");
+    });
+}
+
 /// A vCPU and its shared page.
 pub struct Vcpu {
     fd: VcpuFd,
@@ -71,6 +116,7 @@ pub fn failed(doing: &'static str) -> impl FnOnce(vmm_sys_util::errno::Error) ->
 impl Vcpu {
     /// Takes over a new vCPU.
     pub fn new(fd: VcpuFd) -> Self {
+        handle_kicks();
         Self {
             fd,
             debugging: Debugging::default(),
@@ -94,6 +140,22 @@ impl Vcpu {
                 source,
             }),
         }
+    }
+
+    /// Kicks are for this vCPU, on this thread.
+    pub fn aim_at(&mut self, target: &KickTarget) {
+        let immediate_exit = &raw mut self.fd.get_kvm_run().immediate_exit;
+        target
+            .immediate_exit
+            .store(immediate_exit, Ordering::Relaxed);
+        // SAFETY: it has no preconditions.
+        let thread = unsafe { libc::pthread_self() };
+        target.thread.store(thread, Ordering::Relaxed);
+    }
+
+    /// After a kick: entries last again.
+    pub fn forget_kick(&mut self) {
+        self.fd.set_kvm_immediate_exit(0);
     }
 
     /// Lets KVM finish the instruction of the last exit without running any further one.
