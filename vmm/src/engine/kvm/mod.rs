@@ -151,6 +151,7 @@ impl KvmEngine {
             match self.vcpu.enter()? {
                 RawExit::Debug { pc } if !self.at_fault_entry(pc) => {
                     self.instructions += 1;
+                    self.exception_hidden = false;
                     self.accepts_interrupts = self.vcpu.ready_for_interrupt();
                 }
                 raw => {
