@@ -3,6 +3,7 @@
 pub mod engines;
 pub mod exactness;
 pub mod images;
+pub mod in_process;
 pub mod rig;
 pub mod snippet;
 pub mod twins;

@@ -1,73 +1,32 @@
 //! A machine that is saved and goes on in another virtual machine, on a copy of its memory, does what it would have done: the log that the undisturbed
 //! one left replays to the same end, digest by digest.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use iced_x86::code_asm::{al, qword_ptr, rbx};
 use lockstep_tests::{
     exactness::{copy, random::Random},
-    images, on_every_engine,
+    in_process::{self, Entries, Kept},
+    on_every_engine,
     snippet::{self, USER, USER_CODE, USER_DATA},
 };
 use logging_channel::{
     Entry,
     codec::{canonical_bytes, from_canonical_bytes},
-    identity::BootChoices,
 };
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use vmm::{
-    effect::Effect,
     engine::{AnyEngine, Engine, EngineError, EngineKind, Exit, Persist, Reply},
-    inputs::{InputError, Live, Logged, live::GuestClock, logged::LogSource, recorder::Recorder},
-    machine::{GuestMemory, Machine, boot::BootProtocol},
-    session::{
-        replica::{Ending, Replica},
-        setup::{MachineConfig, Prepared},
-    },
+    inputs::{Live, Logged, live::GuestClock},
+    machine::{GuestMemory, Machine},
+    session::replica::{Ending, Replica},
 };
 
 /// The machine moves after one turn in so many.
 const MOVE_ONE_IN: u64 = 12;
 
 fn machine(kind: EngineKind, guest: &str, options: &str) -> Machine<AnyEngine> {
-    let config = MachineConfig {
-        engine: kind,
-        kernel: images::bare(guest),
-        boot: BootProtocol::Auto,
-        initrd: None,
-        command_line: options.to_owned(),
-        memory_bytes: 16 << 20,
-        mac: None,
-    };
-    let choices = BootChoices {
-        rng_seed: [7; 32],
-        unix_time_s: 1_700_000_000,
-    };
-    let prepared = Prepared::new(&config).expect("these tests need /dev/kvm");
-    prepared.boot(&choices).expect("a machine")
-}
-
-#[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<Entry>>>);
-
-impl Recorder for Kept {
-    fn record(&mut self, entry: Entry, _effect: Option<Effect>) -> Result<(), InputError> {
-        self.0.lock().expect("no panic").push(entry);
-        Ok(())
-    }
-}
-
-struct Entries(VecDeque<Entry>);
-
-impl LogSource for Entries {
-    fn next(&mut self) -> Result<Option<Entry>, InputError> {
-        Ok(self.0.pop_front())
-    }
-
-    fn replayed(&mut self, _seq: u64, _suppressed: Option<Effect>) {}
+    in_process::machine(kind, guest, options, 16 << 20)
 }
 
 fn record(machine: Machine<AnyEngine>) -> (Ending, Vec<Entry>) {
@@ -75,8 +34,7 @@ fn record(machine: Machine<AnyEngine>) -> (Ending, Vec<Entry>) {
     let recorder = Box::new(kept.clone());
     let inputs = Live::new(GuestClock::starting_at(0), Arc::default(), recorder, 1);
     let ending = Replica::new(machine, inputs.with_jitter(Some(1))).run();
-    let log = std::mem::take(&mut *kept.0.lock().expect("no panic"));
-    (ending.expect("the guest ends"), log)
+    (ending.expect("the guest ends"), kept.take())
 }
 
 /// The same machine in another virtual machine, which is told what was saved and nothing else; `None` where it cannot be saved.
@@ -95,7 +53,7 @@ fn moved(kind: EngineKind, machine: &mut Machine<AnyEngine>) -> Option<Machine<A
 fn moves(kind: EngineKind, guest: &str, options: &str) {
     let (ending, log) = record(machine(kind, guest, options));
     for seed in 1..4 {
-        let inputs = Logged::new(Entries(log.clone().into()));
+        let inputs = Logged::new(Entries::new(&log));
         let mut replica = Replica::new(machine(kind, guest, options), inputs);
         let mut random = Random::new(seed);
         let mut moves = 0;
@@ -155,10 +113,7 @@ fn put_back(memory: &GuestMemory, before: &GuestMemory) {
 fn an_engine_goes_back_and_does_the_same_again_on_kvm() {
     let (kind, guest, options) = (EngineKind::Kvm, "user", "count=10 loops=20000 hz=200");
     let (ending, log) = record(machine(kind, guest, options));
-    let replay = |machine, log: &[Entry]| {
-        let entries: VecDeque<Entry> = log.to_vec().into();
-        Replica::new(machine, Logged::new(Entries(entries)))
-    };
+    let replay = |machine, log: &[Entry]| Replica::new(machine, Logged::new(Entries::new(log)));
     let mut random = Random::new(1);
     for _ in 0..8 {
         let mut replica = replay(machine(kind, guest, options), &log);

@@ -5,7 +5,7 @@
 //! to is in the log.
 //!
 //! ```text
-//!  vCPU thread: Live ── before_run: timer's deadline, interrupt pending, patience ──► Shared
+//!  vCPU thread: Live ── before_run: timer's deadline, interrupt pending, patience ─► Shared
 //!                                                                          │ every quarter of the limit
 //!  watching thread:                  Inbox, GuestClock ──► Seen ──► Observer ──► Kicker::kick
 //! ```
@@ -15,7 +15,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -32,6 +32,9 @@ const LOOKS: u32 = 4;
 /// Kicks that let no input in double the patience, up to so many times: a guest with interrupts off is left alone for
 /// longer and longer.
 const MAX_DOUBLINGS: u32 = 6;
+/// The guest runs at least so many times as long as it last stood still for a delta: whoever dirties much memory between his inputs gets them later
+/// instead of not getting on.
+const RUN_PER_STOP: u32 = 4;
 /// No timer.
 const NEVER: u64 = u64::MAX;
 
@@ -39,8 +42,7 @@ const NEVER: u64 = u64::MAX;
 struct Shared {
     deadline_ns: AtomicU64,
     pending: AtomicBool,
-    /// Kicks in a row that let nothing in.
-    vain: AtomicU32,
+    patience_ns: AtomicU64,
     /// The vCPU waits in HLT.
     idle: AtomicBool,
     /// The watching thread sleeps until it is woken.
@@ -55,26 +57,58 @@ struct Seen {
     run: Option<u64>,
     /// Something waits for the guest to exit.
     waiting: bool,
+    /// How long it may.
+    patience: Duration,
+}
+
+/// How long an input may wait. Pure.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    limit: Duration,
+    /// Kicks in a row that let nothing in.
     vain: u32,
+    /// How long the guest stood still for the last delta.
+    stop: Duration,
+}
+
+impl Patience {
+    /// As long as `limit`, if kicks are cheap and do some good.
+    #[must_use]
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            vain: 0,
+            stop: Duration::ZERO,
+        }
+    }
+
+    /// The guest was kicked and stood still for so long.
+    pub fn kicked(&mut self, stop: Duration) {
+        self.vain += 1;
+        self.stop = stop;
+    }
+
+    /// An input or an interrupt came in, or the guest exited by itself.
+    pub fn relieved(&mut self) {
+        self.vain = 0;
+    }
+
+    /// How long an input may wait now.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        let doubled = self.limit * (1 << self.vain.min(MAX_DOUBLINGS));
+        doubled.max(self.stop * RUN_PER_STOP)
+    }
 }
 
 /// Decides when an input is late. Pure: time comes in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Observer {
-    limit: Duration,
     run: Option<u64>,
     waiting_since: Option<Duration>,
 }
 
 impl Observer {
-    fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            run: None,
-            waiting_since: None,
-        }
-    }
-
     /// The run to kick, if any.
     fn observe(&mut self, now: Duration, seen: Seen) -> Option<u64> {
         if self.run != seen.run || !seen.waiting {
@@ -82,8 +116,7 @@ impl Observer {
         }
         let run = seen.run.filter(|_| seen.waiting)?;
         let since = *self.waiting_since.get_or_insert(now);
-        let patience = self.limit * (1 << seen.vain.min(MAX_DOUBLINGS));
-        (now - since >= patience).then_some(run)
+        (now - since >= seen.patience).then_some(run)
     }
 }
 
@@ -104,7 +137,7 @@ impl LateWatch {
         let shared = Arc::new(Shared {
             deadline_ns: AtomicU64::new(NEVER),
             pending: AtomicBool::new(false),
-            vain: AtomicU32::new(0),
+            patience_ns: AtomicU64::new(limit.as_nanos() as u64),
             idle: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -121,14 +154,15 @@ impl LateWatch {
     }
 
     /// The guest is about to run to its next exit. `deadline_ns` is when a timer is due, guest nanoseconds since boot; `pending`, that an interrupt waits
-    /// to be accepted; `vain`, how many kicks in a row have let nothing in.
-    pub fn before_run(&self, deadline_ns: Option<u64>, pending: bool, vain: u32) {
+    /// to be accepted.
+    pub fn before_run(&self, deadline_ns: Option<u64>, pending: bool, patience: &Patience) {
         let shared = &*self.shared;
         shared
             .deadline_ns
             .store(deadline_ns.unwrap_or(NEVER), Ordering::Relaxed);
         shared.pending.store(pending, Ordering::Relaxed);
-        shared.vain.store(vain, Ordering::Relaxed);
+        let patience_ns = patience.now().as_nanos() as u64;
+        shared.patience_ns.store(patience_ns, Ordering::Relaxed);
     }
 
     /// The vCPU waits in HLT, or does not any more.
@@ -160,7 +194,7 @@ impl Drop for LateWatch {
 
 fn watch(shared: &Shared, kicker: &Kicker, inbox: &Inbox, clock: GuestClock, limit: Duration) {
     let begun = Instant::now();
-    let mut observer = Observer::new(limit);
+    let mut observer = Observer::default();
     while !shared.closed.load(Ordering::SeqCst) {
         let seen = look(shared, kicker, inbox, clock);
         if let Some(run) = observer.observe(begun.elapsed(), seen) {
@@ -187,7 +221,7 @@ fn look(shared: &Shared, kicker: &Kicker, inbox: &Inbox, clock: GuestClock) -> S
             || shared.pending.load(Ordering::Relaxed)
             || inbox.has_frame()
             || inbox.has_console(),
-        vain: shared.vain.load(Ordering::Relaxed),
+        patience: Duration::from_nanos(shared.patience_ns.load(Ordering::Relaxed)),
     }
 }
 
@@ -205,13 +239,13 @@ mod tests {
         Seen {
             run: Some(run),
             waiting: true,
-            vain: 0,
+            patience: LIMIT,
         }
     }
 
     #[test]
     fn an_input_is_late_once_one_run_has_kept_it_waiting_for_the_limit() {
-        let mut observer = Observer::new(LIMIT);
+        let mut observer = Observer::default();
         let computing = Seen {
             waiting: false,
             ..waiting(1)
@@ -229,7 +263,7 @@ mod tests {
 
     #[test]
     fn what_was_taken_in_the_meantime_is_not_late() {
-        let mut observer = Observer::new(LIMIT);
+        let mut observer = Observer::default();
         assert_eq!(observer.observe(ms(0), waiting(1)), None);
         let taken = Seen {
             waiting: false,
@@ -245,13 +279,20 @@ mod tests {
     }
 
     #[test]
-    fn kicks_in_vain_make_patient() {
-        for (vain, patience) in [(0, 10), (1, 20), (3, 80), (6, 640), (40, 640)] {
-            let mut observer = Observer::new(LIMIT);
-            let seen = Seen { vain, ..waiting(1) };
-            assert_eq!(observer.observe(ms(0), seen), None);
-            assert_eq!(observer.observe(ms(patience - 1), seen), None);
-            assert_eq!(observer.observe(ms(patience), seen), Some(1), "{vain}");
+    fn kicks_in_vain_and_long_stops_make_patient() {
+        let mut patience = Patience::new(LIMIT);
+        assert_eq!(patience.now(), LIMIT);
+        for expected in [20, 40, 80, 160, 320, 640, 640] {
+            patience.kicked(ms(1));
+            assert_eq!(patience.now(), ms(expected));
         }
+        patience.relieved();
+        assert_eq!(patience.now(), LIMIT);
+        patience.kicked(ms(50));
+        patience.relieved();
+        assert_eq!(patience.now(), ms(200), "four times the stop");
+        patience.kicked(ms(1));
+        patience.relieved();
+        assert_eq!(patience.now(), LIMIT, "the last stop counts");
     }
 }

@@ -27,8 +27,11 @@ use std::{
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
 use super::{
-    DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS, delta, inbox::Inbox,
-    jitter::Jitter, late::LateWatch, recorder::Recorder,
+    DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS, delta,
+    inbox::Inbox,
+    jitter::Jitter,
+    late::{LateWatch, Patience},
+    recorder::Recorder,
 };
 use crate::{
     effect::Effect,
@@ -75,8 +78,7 @@ struct Late {
     tracked_since: Option<Instant>,
     /// Where the last delta was taken.
     delta_at: Option<Position>,
-    /// Deltas in a row that let nothing in.
-    vain: u32,
+    patience: Patience,
 }
 
 /// The world as inputs.
@@ -128,7 +130,7 @@ impl Live {
             watch: LateWatch::start(kicker, Arc::clone(&self.inbox), self.clock, limit),
             tracked_since: None,
             delta_at: None,
-            vain: 0,
+            patience: Patience::new(limit),
         });
         self
     }
@@ -204,7 +206,7 @@ impl Live {
 
     fn something_came_in(&mut self) {
         if let Some(late) = &mut self.late {
-            late.vain = 0;
+            late.patience.relieved();
         }
     }
 
@@ -229,12 +231,12 @@ impl Live {
                 .delta_at
                 .is_some_and(|delta_at| delta_at.exits + 1 != at.exits)
             {
-                late.vain = 0;
+                late.patience.relieved();
             }
             late.watch.before_run(
                 machine.deadline_ns(),
                 machine.interrupt_pending(),
-                late.vain,
+                &late.patience,
             );
         }
         Next::Run(Goal::Exit)
@@ -359,15 +361,17 @@ impl Inputs for Live {
         delta: &Delta,
         memory: &GuestMemory,
     ) -> Result<(), InputError> {
+        let stopped_at = Instant::now();
+        delta::events(delta, memory).try_for_each(|event| self.record(at, event, None))?;
+        // What was told is compared at once: registers, devices, a stripe of memory.
+        self.turns = DIGEST_TURNS;
         if let Some(late) = &mut self.late {
             late.delta_at = Some(at);
-            late.vain += 1;
+            late.patience.kicked(stopped_at.elapsed());
             // Taking it has begun the account anew.
             late.tracked_since = Some(Instant::now());
         }
-        // What was told is compared at once: registers, devices, a stripe of memory.
-        self.turns = DIGEST_TURNS;
-        delta::events(delta, memory).try_for_each(|event| self.record(at, event, None))
+        Ok(())
     }
 
     fn end(&mut self, at: Position, reason: EndReason, digest: Digest) -> Result<(), InputError> {

@@ -1,5 +1,5 @@
-//! Computes without a single exit until the timer has interrupted it often enough: for engines that can stop a guest anywhere.
-//! Where one cannot, this guest never ends.
+//! Computes without a single exit until the timer has interrupted it often enough. Where a guest is stopped at its exits alone, this one never
+//! ends.
 //!
 //! Options: `hz=` interrupts a second (100, at least 19), `count=` of them (10).
 
