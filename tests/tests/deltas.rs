@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use iced_x86::code_asm::*;
@@ -36,8 +36,8 @@ const SCRATCH: u64 = 0x50_0000;
 const SCRATCH_MASK: i32 = 0x1F_FFF8;
 /// Kicks that a guest gets.
 const KICKS: u64 = 10_000;
-/// The longest time from a run's beginning to its kick, microseconds.
-const LONGEST_RUN_US: u64 = 60;
+/// The longest time from one kick to the next, microseconds.
+const LONGEST_PAUSE_US: u64 = 60;
 
 /// Computes `loops` times and scribbles, with a breakpoint exception every 64 times if it can have one; then tells its state, and ends if it may.
 fn scribble(a: &mut CodeAssembler, loops: u32, breakpoints: bool) {
@@ -100,13 +100,12 @@ fn in_the_kernel() -> GuestMemory {
     memory
 }
 
-fn in_user_mode() -> GuestMemory {
+fn in_user_mode(flags: i32) -> GuestMemory {
     snippet::memory(
         |a| {
-            // With the right to access ports.
             a.push(i32::from(USER_DATA)).unwrap();
             a.push(0x40_8000).unwrap();
-            a.push(0x3002).unwrap();
+            a.push(flags).unwrap();
             a.push(i32::from(USER_CODE)).unwrap();
             a.push(USER as i32).unwrap();
             a.iretq().unwrap();
@@ -133,20 +132,14 @@ fn bytes(memory: &GuestMemory) -> Vec<u8> {
     bytes
 }
 
-/// Kicks whatever runs, some time after it began to, until `kicks` hit.
+/// Kicks whatever runs, at random times.
 fn kick_around(kicker: &Kicker, done: &AtomicBool, hits: &AtomicU64) {
     let mut random = Random::new(1);
     while !done.load(Ordering::Relaxed) {
-        let Some(run) = kicker.running() else {
-            std::hint::spin_loop();
-            continue;
-        };
-        let wait = Duration::from_micros(random.up_to(LONGEST_RUN_US));
-        let begun = Instant::now();
-        while begun.elapsed() < wait {
-            std::thread::yield_now();
+        std::thread::sleep(Duration::from_micros(random.up_to(LONGEST_PAUSE_US)));
+        if let Some(run) = kicker.running() {
+            hits.fetch_add(u64::from(kicker.kick(run)), Ordering::Relaxed);
         }
-        hits.fetch_add(u64::from(kicker.kick(run)), Ordering::Relaxed);
     }
 }
 
@@ -227,9 +220,15 @@ fn ten_thousand_kicks_change_nothing_in_the_kernel() {
     three_alike(in_the_kernel);
 }
 
+/// With the right to access ports, and interrupts on or off.
 #[test]
 fn ten_thousand_kicks_change_nothing_in_user_mode() {
-    three_alike(in_user_mode);
+    three_alike(|| in_user_mode(0x3202));
+}
+
+#[test]
+fn ten_thousand_kicks_change_nothing_in_user_mode_with_interrupts_off() {
+    three_alike(|| in_user_mode(0x3002));
 }
 
 const SPINNER: (&str, &str) = ("spinner", "count=12 hz=100");

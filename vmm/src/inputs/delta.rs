@@ -200,7 +200,7 @@ impl Assembly {
         bytes: Vec<u8>,
     ) -> Result<(), DeltaError> {
         if part == 0 {
-            *self = Self::default();
+            self.clear();
         }
         let expected = self.parts.len() as u32;
         if part != expected {
@@ -222,12 +222,21 @@ impl Assembly {
         Ok(())
     }
 
+    /// The delta was cut off: what was there is void.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// Takes the `State` entry.
     ///
     /// # Errors
     /// [`DeltaError::Part`] if pages are missing.
     pub fn finish(&mut self, parts: u32, state: Vec<u8>) -> Result<PackedDelta, DeltaError> {
-        let complete = std::mem::take(self).parts;
+        let mut complete = std::mem::take(self).parts;
+        if parts == 0 {
+            // Another delta, which has no pages: what was there is void.
+            complete.clear();
+        }
         if complete.len() != parts as usize {
             return Err(DeltaError::Part {
                 expected: complete.len() as u32,

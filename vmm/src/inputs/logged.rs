@@ -118,6 +118,7 @@ impl<S: LogSource> Logged<S> {
         loop {
             let entry = self.peek(at)?;
             if entry.at != at || !is_delta(&entry.event) {
+                self.delta.clear();
                 return Ok(None);
             }
             let entry = self.next.take().expect("just peeked");

@@ -19,6 +19,7 @@ use logging_channel::codec::{canonical_bytes, from_canonical_bytes};
 
 use super::{
     KvmEngine,
+    pvm::Pvm,
     state::{ENCODED_STATE_BYTES, KvmState},
 };
 use crate::engine::{Delta, EngineError, Persist, Stop};
@@ -45,9 +46,12 @@ impl KvmEngine {
     fn stop_here(&mut self) -> Result<Stop, EngineError> {
         let counted = std::mem::take(&mut self.instructions);
         self.accepts_interrupts = self.vcpu.ready_for_interrupt();
+        let limit = match &self.pvm {
+            Some(_) if !Pvm::can_step(&self.vcpu)? => 0,
+            _ => STEP_LIMIT,
+        };
         let stop = self.step_until(|engine| {
-            !engine.exception_hidden
-                && (engine.accepts_interrupts || engine.instructions >= STEP_LIMIT)
+            !engine.exception_hidden && (engine.accepts_interrupts || engine.instructions >= limit)
         })?;
         if let Stop::Exit(_) = stop {
             return Ok(stop);

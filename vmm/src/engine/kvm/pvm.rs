@@ -171,6 +171,11 @@ impl Pvm {
         Ok(physical.and_then(|address| memory.read_obj(GuestAddress(address)).ok()) == Some(HLT))
     }
 
+    /// Whether the vCPU can be single-stepped where it stands. In user mode the step after a port access raises #DB in the guest.
+    pub fn can_step(vcpu: &Vcpu) -> Result<bool, EngineError> {
+        Ok(vcpu.sregs()?.cs.selector & 3 != 3)
+    }
+
     /// Whether this debug exit is the breakpoint on the #PF entry point.
     pub fn is_fault_entry(&self, pc: u64) -> bool {
         self.fault_entry == Some(pc)

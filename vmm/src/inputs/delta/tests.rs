@@ -144,6 +144,10 @@ fn a_delta_is_whole_or_void() {
     );
     // Another delta begins: what was there is void.
     assembly.add(0, page(2), vec![4]).expect("the first");
+    // One without pages.
+    let empty = assembly.finish(0, vec![9]).expect("complete");
+    assert_eq!(empty.parts, []);
+    assembly.add(0, page(2), vec![4]).expect("the first");
     let missing = assembly.finish(2, Vec::new());
     assert_eq!(
         missing,
