@@ -25,16 +25,23 @@ fn twins(guest: &Guest, expected_output: &str) {
     }
 }
 
-/// Without an exit, KVM cannot interrupt it: this guest is for engines that stop a guest anywhere.
-#[test]
-fn spinner_on_soft() {
-    let guest = Guest::bare(EngineKind::Soft, "spinner", "count=30 hz=200");
-    twins(&guest, "spinner end");
-}
-
 on_every_engine! {
     fn counter(engine) {
         twins(&Guest::bare(engine, "counter", "count=20 hz=100"), "counter end");
+    }
+
+    /// Without an exit: on KVM by state deltas.
+    fn spinner(engine) {
+        twins(&Guest::bare(engine, "spinner", "count=30 hz=200"), "spinner end");
+    }
+
+    /// The same, with much memory written.
+    fn scribbler(engine) {
+        let guest = Guest {
+            memory: "32M",
+            ..Guest::bare(engine, "scribbler", "count=3 hz=50 mib=4")
+        };
+        twins(&guest, "scribbler end");
     }
 
     fn sleeper(engine) {
