@@ -142,17 +142,17 @@ fn page_tables_that_the_vmm_changed_count_after_a_restore_on_kvm() {
     let memory = snippet::memory(
         |a| {
             // To user mode, with the right to access ports.
-            a.push(u32::from(USER_DATA) as i32).unwrap();
+            a.push(i32::from(USER_DATA)).unwrap();
             a.push(0x50_0000).unwrap();
             a.push(0x3002).unwrap();
-            a.push(u32::from(USER_CODE) as i32).unwrap();
+            a.push(i32::from(USER_CODE)).unwrap();
             a.push(USER as i32).unwrap();
             a.iretq().unwrap();
         },
         |a| {
             for _ in 0..2 {
                 a.mov(rbx, qword_ptr(LOOKED_AT)).unwrap();
-                a.out(PORT as i32, al).unwrap();
+                a.out(i32::from(PORT), al).unwrap();
             }
         },
     );

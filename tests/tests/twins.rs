@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use lockstep_tests::{
-    engines::EngineKind,
     images, on_every_engine,
     twins::{Guest, Recording, Talk},
 };

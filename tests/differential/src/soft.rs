@@ -100,7 +100,7 @@ impl SoftCpu {
     fn ended(&mut self, case: &Case, stop: Stop) -> Result<Outcome, Left> {
         write(&mut self.cpu, code_page(case), &[HLT; CODE_LIMIT]);
         let exit = match stop {
-            Stop::Reached | Stop::Kicked => return Err(Left::Endless),
+            Stop::Reached => return Err(Left::Endless),
             Stop::Exit(exit) => exit,
         };
         let state = self.cpu.save();
@@ -140,7 +140,7 @@ impl SoftCpu {
             .restore(&state)
             .expect("the state is of this version");
         match self.cpu.run(Goal::Instructions(LIMIT * cases.len() as u64)) {
-            Stop::Reached | Stop::Kicked => return Err(Left::Endless),
+            Stop::Reached => return Err(Left::Endless),
             Stop::Exit(Exit::MmioWrite { address, .. }) if address == layout::DOORBELL => {
                 self.cpu.reply(Reply::None);
             }
