@@ -156,12 +156,6 @@ impl Entry {
     pub fn size_bytes(&self) -> u64 {
         // Sequence number, position, event tag and fixed fields; far below it for most entries.
         const FIXED_BYTES: u64 = 64;
-        let payload = match &self.event {
-            Event::Frame { bytes } | Event::ConsoleInput { bytes } | Event::Entropy { bytes } => {
-                bytes.len()
-            }
-            _ => 0,
-        };
-        FIXED_BYTES + payload as u64
+        FIXED_BYTES + self.event.payload_bytes() as u64
     }
 }

@@ -113,9 +113,9 @@ impl<S: LogSource> Logged<S> {
         actual: &Event,
         suppressed: Option<Effect>,
     ) -> Result<(), InputError> {
-        let entry = self.expect(at, &|| describe(actual))?;
+        let entry = self.expect(at, &|| actual.to_string())?;
         if entry.event != *actual {
-            return Err(divergence(&entry, at, describe(actual)).into());
+            return Err(divergence(&entry, at, actual.to_string()).into());
         }
         self.replayed(&entry, suppressed);
         Ok(())
@@ -125,23 +125,8 @@ impl<S: LogSource> Logged<S> {
 fn divergence(entry: &Entry, at: Position, actual: String) -> Divergence {
     Divergence {
         at,
-        expected: format!(
-            "entry {} at {}: {}",
-            entry.seq,
-            entry.at,
-            describe(&entry.event)
-        ),
+        expected: format!("entry {} at {}: {}", entry.seq, entry.at, entry.event),
         actual,
-    }
-}
-
-/// An event in words, without its payload.
-fn describe(event: &Event) -> String {
-    match event {
-        Event::Frame { bytes } => format!("a received frame of {} bytes", bytes.len()),
-        Event::ConsoleInput { bytes } => format!("{} bytes of console input", bytes.len()),
-        Event::Entropy { bytes } => format!("{} bytes of entropy", bytes.len()),
-        other => format!("{other:?}"),
     }
 }
 

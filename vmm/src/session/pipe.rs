@@ -167,15 +167,6 @@ impl PipeRecorder {
     }
 }
 
-fn payload_bytes(event: &Event) -> usize {
-    match event {
-        Event::Frame { bytes } | Event::ConsoleInput { bytes } | Event::Entropy { bytes } => {
-            bytes.len()
-        }
-        _ => 0,
-    }
-}
-
 impl Recorder for PipeRecorder {
     fn record(&mut self, entry: Entry, effect: Option<Effect>) -> Result<(), InputError> {
         self.pace();
@@ -198,7 +189,7 @@ impl Recorder for PipeRecorder {
             effect.is_some() || matches!(entry.event, Event::End { .. } | Event::Frame { .. });
         let wake = was_empty || (urgent && !contents.taken.urgent);
         contents.bytes +=
-            payload_bytes(&entry.event) + effect.as_ref().map_or(0, |effect| effect.bytes().len());
+            entry.event.payload_bytes() + effect.as_ref().map_or(0, |effect| effect.bytes().len());
         contents.taken.urgent |= urgent;
         if was_empty {
             contents.filled_at = Instant::now();
