@@ -100,6 +100,7 @@ fn message() -> impl Strategy<Value = Message> {
         }),
         any::<(u64, u64)>().prop_map(|(received, executed)| Message::Ack { received, executed }),
         Just(Message::Goodbye),
+        ".{0,40}".prop_map(|description| Message::Diverged { description }),
     ]
 }
 

@@ -49,6 +49,11 @@ pub enum Message {
     },
     /// Primary to backup: the guest ended, every entry is acknowledged, every output released.
     Goodbye,
+    /// Backup to primary: replay went another way; this backup is none any more. The connection closes after it.
+    Diverged {
+        /// Where and how.
+        description: String,
+    },
 }
 
 impl Message {
@@ -62,6 +67,7 @@ impl Message {
             Self::Entries { .. } => "Entries",
             Self::Ack { .. } => "Ack",
             Self::Goodbye => "Goodbye",
+            Self::Diverged { .. } => "Diverged",
         }
     }
 }
