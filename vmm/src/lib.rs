@@ -9,3 +9,4 @@ pub mod host;
 pub mod inputs;
 pub mod machine;
 pub mod session;
+pub mod symbols;
