@@ -6,7 +6,6 @@ use anyhow::bail;
 use clap::Args;
 use vmm::{
     host::Role,
-    inputs::InputError,
     session::{
         SessionError,
         playback::{self, FileRecorder},
@@ -17,7 +16,7 @@ use vmm::{
     },
 };
 
-use super::{block_on, boot_choices, machine_args::MachineArgs, unless_quit};
+use super::{HALTED, block_on, boot_choices, machine_args::MachineArgs, unless_quit};
 
 /// Options of `lockstep record`.
 #[derive(Args)]
@@ -81,12 +80,13 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     }
     let machine = prepared.boot(reader.boot())?;
     let replayed = playback::replay(machine, reader, args.machine.console.open()?);
-    let ending = replayed.inspect_err(|error| {
-        if let SessionError::Replica(ReplicaError::Inputs(InputError::Diverged(divergence))) = error
-        {
-            reporter.diverged(divergence);
+    let ending = match replayed {
+        Err(SessionError::Replica(ReplicaError::Diverged(report))) => {
+            reporter.diverged(&report);
+            return Ok(HALTED.into());
         }
-    })?;
+        ending => ending?,
+    };
     reporter.ended(&ending);
     Ok(ExitCode::SUCCESS)
 }

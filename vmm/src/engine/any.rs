@@ -1,8 +1,8 @@
 //! Whichever engine was chosen, as one type: machines, sessions and commands name no engine.
 
 use super::{
-    ClockKind, Engine, EngineError, EngineKind, FloatingPoint, Goal, Registers, Reply, Stop,
-    kvm::KvmEngine, soft::SoftEngine,
+    ClockKind, CpuMode, Engine, EngineError, EngineKind, FloatingPoint, Goal, Registers, Reply,
+    Stop, kvm::KvmEngine, soft::SoftEngine,
 };
 use crate::machine::{GuestMemory, boot::BootState};
 
@@ -81,6 +81,10 @@ impl Engine for AnyEngine {
 
     fn registers(&mut self) -> Result<Registers, EngineError> {
         whichever!(self, engine => engine.registers())
+    }
+
+    fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        whichever!(self, engine => engine.mode())
     }
 
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {

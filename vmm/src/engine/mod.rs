@@ -174,6 +174,38 @@ pub struct FloatingPoint {
     pub mxcsr: u32,
 }
 
+/// What kind of code the vCPU executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuMode {
+    /// Current privilege level: 0 for a kernel, 3 for its programs.
+    pub privilege: u8,
+    /// 64, 32 or 16: the code segment's size.
+    pub bits: u8,
+}
+
+impl CpuMode {
+    /// Size of the code, from the bits L and D of its segment (SDM 3A 3.4.5).
+    #[must_use]
+    pub fn code_bits(long: bool, default_32: bool) -> u8 {
+        match (long, default_32) {
+            (true, _) => 64,
+            (false, true) => 32,
+            (false, false) => 16,
+        }
+    }
+}
+
+impl std::fmt::Display for CpuMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { privilege, bits } = self;
+        match privilege {
+            0 => write!(f, "{bits}-bit kernel mode"),
+            3 => write!(f, "{bits}-bit user mode"),
+            other => write!(f, "{bits}-bit code at privilege level {other}"),
+        }
+    }
+}
+
 /// What went wrong in an engine. None of them is the guest's doing alone: the VMM ends.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -263,6 +295,12 @@ pub trait Engine {
     /// # Errors
     /// See [`EngineError`].
     fn registers(&mut self) -> Result<Registers, EngineError>;
+
+    /// What kind of code the vCPU is about to execute.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    fn mode(&mut self) -> Result<CpuMode, EngineError>;
 
     /// Reads the x87 and SSE registers as of now.
     ///

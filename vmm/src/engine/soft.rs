@@ -10,7 +10,8 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 use x86_engine::{Cpu, Ram, State};
 
 use super::{
-    ClockKind, Engine, EngineError, Exit, FloatingPoint, Goal, Persist, Registers, Reply, Stop,
+    ClockKind, CpuMode, Engine, EngineError, Exit, FloatingPoint, Goal, Persist, Registers, Reply,
+    Stop,
 };
 use crate::machine::{
     GuestMemory,
@@ -20,6 +21,9 @@ use crate::machine::{
 
 /// Its clock counts every retired instruction, every iteration of a repeated string instruction and every delivered exception.
 const CLOCK: &str = "instructions";
+
+/// EFER.LMA: long mode is active (SDM 3A 2.2.1).
+const EFER_LMA: u64 = 1 << 10;
 
 /// The software CPU as an engine.
 pub struct SoftEngine {
@@ -142,6 +146,19 @@ impl Engine for SoftEngine {
             rflags: state.rflags,
             control: [state.cr0, state.cr2, state.cr3, state.cr4],
             segment_bases: [state.segments[4].base, state.segments[5].base],
+        })
+    }
+
+    fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        let state = self.cpu.save();
+        let [_, code, stack, ..] = state.segments;
+        let long_mode = state.efer & EFER_LMA != 0;
+        Ok(CpuMode {
+            privilege: (stack.access >> 5 & 3) as u8,
+            bits: CpuMode::code_bits(
+                long_mode && code.access >> 13 & 1 == 1,
+                code.access >> 14 & 1 == 1,
+            ),
         })
     }
 

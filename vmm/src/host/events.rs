@@ -100,6 +100,14 @@ pub enum Event {
         expected: String,
         /// What the backup has.
         actual: String,
+        /// The instruction pointer there.
+        rip: u64,
+        /// What kind of code that is.
+        mode: String,
+        /// Its function, where symbols are known.
+        symbol: Option<String>,
+        /// The last entries that agreed, the oldest first.
+        last_entries: Vec<String>,
     },
     /// The guest ended by itself.
     Ended {
@@ -231,6 +239,10 @@ mod tests {
                 },
                 expected: "out 0x3f8".into(),
                 actual: "hlt".into(),
+                rip: 0xFFFF_FFFF_8100_0000,
+                mode: "64-bit kernel mode".into(),
+                symbol: Some("start_kernel".into()),
+                last_entries: vec!["entry 7 at 60+0: tick 9 ns".into()],
             },
             Event::Ended {
                 reason: "reset".into(),
@@ -286,7 +298,7 @@ mod tests {
         );
         assert_eq!(
             json(events[10].clone()),
-            r#"{"time_ns":5,"mono_ns":7,"event":"divergence","position":{"exits":60,"instructions":2},"expected":"out 0x3f8","actual":"hlt"}"#
+            r#"{"time_ns":5,"mono_ns":7,"event":"divergence","position":{"exits":60,"instructions":2},"expected":"out 0x3f8","actual":"hlt","rip":18446744071578845184,"mode":"64-bit kernel mode","symbol":"start_kernel","last_entries":["entry 7 at 60+0: tick 9 ns"]}"#
         );
         assert_eq!(
             json(events[12].clone()),

@@ -7,7 +7,7 @@
 
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
-use super::{Divergence, InputError, Inputs, MAX_SILENT_INSTRUCTIONS, Next};
+use super::{Divergence, InputError, Inputs, MAX_SILENT_INSTRUCTIONS, Next, recent::RecentEntries};
 use crate::{
     effect::Effect,
     engine::{ClockKind, Goal},
@@ -33,6 +33,7 @@ pub struct Logged<S> {
     last_seq: u64,
     last_at: Position,
     last_time_ns: u64,
+    recent: RecentEntries,
 }
 
 impl<S: LogSource> Logged<S> {
@@ -45,6 +46,7 @@ impl<S: LogSource> Logged<S> {
             last_seq: 0,
             last_at: Position::default(),
             last_time_ns: 0,
+            recent: RecentEntries::default(),
         }
     }
 
@@ -67,13 +69,36 @@ impl<S: LogSource> Logged<S> {
         self.next.as_ref().ok_or(InputError::Exhausted { at })
     }
 
-    /// Takes the entry that belongs to what the machine just did; `actual` describes that.
-    fn expect(&mut self, at: Position, actual: &dyn Fn() -> String) -> Result<Entry, InputError> {
-        let entry = self.peek(at)?;
-        if entry.at != at {
-            return Err(divergence(entry, at, actual()).into());
+    /// Finds the entry that belongs to what the machine just did; `actual` describes that.
+    fn expect(
+        &mut self,
+        at: Position,
+        actual: &dyn std::fmt::Display,
+    ) -> Result<&Event, InputError> {
+        if self.peek(at)?.at != at {
+            return Err(self.parted(at, actual));
         }
-        Ok(self.next.take().expect("just peeked"))
+        Ok(&self.expected().event)
+    }
+
+    /// The entry that was peeked at.
+    fn expected(&self) -> &Entry {
+        self.next.as_ref().expect("just peeked")
+    }
+
+    /// What the next entry says is not what the machine did.
+    fn parted(&self, at: Position, actual: &dyn std::fmt::Display) -> InputError {
+        let Entry {
+            seq,
+            at: place,
+            event,
+        } = self.expected();
+        InputError::Diverged(Divergence {
+            at,
+            expected: format!("entry {seq} at {place}: {event}"),
+            actual: actual.to_string(),
+            last_entries: self.recent.lines(),
+        })
     }
 
     /// How far to run from `at`, towards the next entry, which is at `to`.
@@ -93,17 +118,20 @@ impl<S: LogSource> Logged<S> {
         if at.instructions < limit {
             return Ok(Goal::Instructions(limit));
         }
-        let actual = "a machine that computes on without an exit".to_owned();
-        Err(divergence(self.peek(at)?, at, actual).into())
+        Err(self.parted(at, &"a machine that computes on without an exit"))
     }
 
-    fn replayed(&mut self, entry: &Entry, suppressed: Option<Effect>) {
+    /// The entry that was peeked at is replayed.
+    fn done(&mut self, suppressed: Option<Effect>) -> Event {
+        let entry = self.next.take().expect("just peeked");
         self.last_seq = entry.seq;
         self.last_at = entry.at;
-        if let Event::Time { guest_ns } | Event::Tick { guest_ns } = entry.event {
+        self.recent.remember(&entry);
+        if let Some(guest_ns) = entry.event.guest_ns() {
             self.last_time_ns = guest_ns;
         }
         self.source.replayed(entry.seq, suppressed);
+        entry.event
     }
 
     /// Takes the next entry and compares it with what the machine did.
@@ -113,34 +141,24 @@ impl<S: LogSource> Logged<S> {
         actual: &Event,
         suppressed: Option<Effect>,
     ) -> Result<(), InputError> {
-        let entry = self.expect(at, &|| actual.to_string())?;
-        if entry.event != *actual {
-            return Err(divergence(&entry, at, actual.to_string()).into());
+        if self.expect(at, actual)? != actual {
+            return Err(self.parted(at, actual));
         }
-        self.replayed(&entry, suppressed);
+        self.done(suppressed);
         Ok(())
-    }
-}
-
-fn divergence(entry: &Entry, at: Position, actual: String) -> Divergence {
-    Divergence {
-        at,
-        expected: format!("entry {} at {}: {}", entry.seq, entry.at, entry.event),
-        actual,
     }
 }
 
 impl<S: LogSource> Inputs for Logged<S> {
     fn time(&mut self, at: Position) -> Result<u64, InputError> {
         let last_ns = self.last_time_ns;
-        let entry = self.expect(at, &|| "a time read".to_owned())?;
-        let Event::Time { guest_ns } = entry.event else {
-            return Err(divergence(&entry, at, "a time read".to_owned()).into());
+        let Event::Time { guest_ns } = *self.expect(at, &"a time read")? else {
+            return Err(self.parted(at, &"a time read"));
         };
         if guest_ns < last_ns {
-            return Err(divergence(&entry, at, format!("guest time {last_ns} ns already")).into());
+            return Err(self.parted(at, &already(last_ns)));
         }
-        self.replayed(&entry, None);
+        self.done(None);
         Ok(guest_ns)
     }
 
@@ -153,7 +171,7 @@ impl<S: LogSource> Inputs for Logged<S> {
             } else {
                 "a machine past that position"
             };
-            return Err(divergence(entry, at, actual.to_owned()).into());
+            return Err(self.parted(at, &actual));
         }
         if entry.at > at {
             let to = entry.at;
@@ -163,28 +181,20 @@ impl<S: LogSource> Inputs for Logged<S> {
             Event::Interrupt { .. } => Ok(Next::Interrupt),
             Event::Digest { .. } => Ok(Next::Digest),
             Event::Tick { guest_ns } if *guest_ns < last_ns => {
-                Err(divergence(entry, at, format!("guest time {last_ns} ns already")).into())
+                Err(self.parted(at, &already(last_ns)))
             }
             Event::Step { limit } => {
                 let goal = Goal::Interruptible { limit: *limit };
-                let entry = self.next.take().expect("just peeked");
-                self.replayed(&entry, None);
+                self.done(None);
                 Ok(Next::Run(goal))
             }
             Event::Tick { .. }
             | Event::Frame { .. }
             | Event::ConsoleInput { .. }
-            | Event::Entropy { .. } => {
-                let entry = self.next.take().expect("just peeked");
-                self.replayed(&entry, None);
-                Ok(Next::Apply(entry.event))
+            | Event::Entropy { .. } => Ok(Next::Apply(self.done(None))),
+            Event::Time { .. } | Event::Output { .. } | Event::End { .. } => {
+                Err(self.parted(at, &"a machine that did nothing of the kind"))
             }
-            Event::Time { .. } | Event::Output { .. } | Event::End { .. } => Err(divergence(
-                entry,
-                at,
-                "a machine that did nothing of the kind".to_owned(),
-            )
-            .into()),
         }
     }
 
@@ -192,13 +202,8 @@ impl<S: LogSource> Inputs for Logged<S> {
         match vector {
             Some(vector) => self.compare(at, &Event::Interrupt { vector }, None),
             None => {
-                let entry = self.expect(at, &|| "no interrupt".to_owned())?;
-                Err(divergence(
-                    &entry,
-                    at,
-                    "no interrupt pending, or none accepted".to_owned(),
-                )
-                .into())
+                self.expect(at, &"no interrupt")?;
+                Err(self.parted(at, &"no interrupt pending, or none accepted"))
             }
         }
     }
@@ -218,4 +223,8 @@ impl<S: LogSource> Inputs for Logged<S> {
     fn end(&mut self, at: Position, reason: EndReason, digest: Digest) -> Result<(), InputError> {
         self.compare(at, &Event::End { reason, digest }, None)
     }
+}
+
+fn already(guest_ns: u64) -> String {
+    format!("guest time {guest_ns} ns already")
 }

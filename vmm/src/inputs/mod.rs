@@ -12,6 +12,7 @@ pub mod inbox;
 pub mod jitter;
 pub mod live;
 pub mod logged;
+pub mod recent;
 pub mod recorder;
 
 pub use live::Live;
@@ -61,6 +62,8 @@ pub struct Divergence {
     pub expected: String,
     /// What the machine did.
     pub actual: String,
+    /// The last entries that agreed, the oldest first.
+    pub last_entries: Vec<String>,
 }
 
 /// Why inputs cannot go on.

@@ -22,7 +22,7 @@ pub use memory::{GuestMemory, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryError, a
 use crate::{
     devices::{Devices, DevicesConfig},
     effect::Effect,
-    engine::{ClockKind, Engine, EngineError, Exit, Goal, Reply, Stop},
+    engine::{ClockKind, CpuMode, Engine, EngineError, Exit, Goal, Registers, Reply, Stop},
     inputs::Situation,
 };
 use boot::BootState;
@@ -84,6 +84,22 @@ impl<E: Engine> Machine<E> {
     #[must_use]
     pub fn time_ns(&self) -> u64 {
         self.time_ns
+    }
+
+    /// The vCPU's registers as of now.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn registers(&mut self) -> Result<Registers, EngineError> {
+        self.engine.registers()
+    }
+
+    /// What kind of code the vCPU is about to execute.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        self.engine.mode()
     }
 
     /// Whether the guest ended, and why.

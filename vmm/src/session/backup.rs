@@ -34,7 +34,7 @@ use super::{
     vcpu::VcpuThread,
     world::World,
 };
-use crate::{host::MonotonicClock, inputs::InputError};
+use crate::host::MonotonicClock;
 
 /// A backup of a formed or forming pair.
 struct Session<'a> {
@@ -172,10 +172,10 @@ impl Session<'_> {
                 self.ending = Some(ending);
                 Ok(BackupEvent::Tick)
             }
-            Err(ReplicaError::Inputs(InputError::Diverged(divergence))) => {
-                self.reporter.diverged(&divergence);
+            Err(ReplicaError::Diverged(report)) => {
+                self.reporter.diverged(&report);
                 Ok(BackupEvent::Diverged {
-                    description: divergence.to_string(),
+                    description: report.divergence.to_string(),
                 })
             }
             Err(error) => Err(error.into()),

@@ -7,6 +7,7 @@
 
 pub mod backup;
 pub mod claims;
+pub mod divergence;
 pub mod feed;
 pub mod gate;
 pub mod go_live;

@@ -12,6 +12,7 @@
 
 use logging_channel::{Digest, EndReason, Position};
 
+use super::divergence::DivergenceReport;
 use crate::{
     engine::{Engine, EngineError, Exit, Stop},
     inputs::{InputError, Inputs, Next},
@@ -27,6 +28,9 @@ pub enum ReplicaError {
     /// See [`InputError`].
     #[error(transparent)]
     Inputs(#[from] InputError),
+    /// The machine parted from its log.
+    #[error("{}", .0.divergence)]
+    Diverged(Box<DivergenceReport>),
 }
 
 /// How a guest ended, and where.
@@ -59,9 +63,22 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
     /// See [`ReplicaError`].
     pub fn run(&mut self) -> Result<Ending, ReplicaError> {
         loop {
-            if let Some(ending) = self.turn()? {
-                return Ok(ending);
+            match self.turn() {
+                Ok(None) => {}
+                Ok(Some(ending)) => return Ok(ending),
+                Err(error) => return Err(self.report(error)),
             }
+        }
+    }
+
+    /// A divergence becomes a report; other errors stay what they are.
+    fn report(&mut self, error: ReplicaError) -> ReplicaError {
+        let ReplicaError::Inputs(InputError::Diverged(divergence)) = error else {
+            return error;
+        };
+        match DivergenceReport::new(divergence, &mut self.machine) {
+            Ok(report) => ReplicaError::Diverged(Box::new(report)),
+            Err(error) => error.into(),
         }
     }
 

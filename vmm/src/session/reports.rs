@@ -1,5 +1,7 @@
 //! What the user is told: on stderr in sentences, in `--events` as data.
 
+use std::sync::Arc;
+
 use logging_channel::protocol::Report;
 
 use crate::{
@@ -8,8 +10,8 @@ use crate::{
         events::{Event, EventSink, Role},
         say,
     },
-    inputs::Divergence,
-    session::replica::Ending,
+    session::{divergence::DivergenceReport, replica::Ending},
+    symbols::Symbols,
 };
 
 /// Tells the user what happens to one replica.
@@ -17,6 +19,7 @@ use crate::{
 pub struct Reporter {
     name: &'static str,
     events: EventSink,
+    symbols: Arc<Symbols>,
 }
 
 impl Reporter {
@@ -31,7 +34,18 @@ impl Reporter {
             Role::Replay => "replay",
         };
         events.emit(&Event::Role { role });
-        Self { name, events }
+        Self {
+            name,
+            events,
+            symbols: Arc::default(),
+        }
+    }
+
+    /// The same, which names guest addresses from now on.
+    #[must_use]
+    pub fn with_symbols(mut self, symbols: Symbols) -> Self {
+        self.symbols = Arc::new(symbols);
+        self
     }
 
     /// Something that is no event.
@@ -62,16 +76,23 @@ impl Reporter {
     }
 
     /// The machine does not follow its log.
-    pub fn diverged(&self, divergence: &Divergence) {
-        let Divergence {
-            at,
-            expected,
-            actual,
-        } = divergence.clone();
+    pub fn diverged(&self, report: &DivergenceReport) {
+        let report = report.clone().named(&self.symbols);
+        self.note(&report.to_string());
+        let DivergenceReport {
+            divergence,
+            registers,
+            mode,
+            symbol,
+        } = report;
         self.events.emit(&Event::Divergence {
-            position: at,
-            expected,
-            actual,
+            position: divergence.at,
+            expected: divergence.expected,
+            actual: divergence.actual,
+            rip: registers.rip,
+            mode: mode.to_string(),
+            symbol,
+            last_entries: divergence.last_entries,
         });
     }
 

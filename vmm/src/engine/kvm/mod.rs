@@ -15,7 +15,8 @@ mod pvm;
 mod vcpu;
 
 use kvm_bindings::{
-    KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment, kvm_userspace_memory_region,
+    KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs,
+    kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, Kvm, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
@@ -24,7 +25,9 @@ use self::{
     pvm::Pvm,
     vcpu::{Debugging, RawExit, Vcpu, failed},
 };
-use super::{ClockKind, Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop};
+use super::{
+    ClockKind, CpuMode, Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop,
+};
 use crate::machine::{
     GuestMemory,
     boot::{BootState, Segment},
@@ -449,6 +452,14 @@ impl Engine for KvmEngine {
         }
         self.accepts_interrupts = false;
         self.vcpu.interrupt(vector)
+    }
+
+    fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        let kvm_sregs { cs, ss, .. } = self.vcpu.sregs()?;
+        Ok(CpuMode {
+            privilege: ss.dpl,
+            bits: CpuMode::code_bits(cs.l != 0, cs.db != 0),
+        })
     }
 
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {

@@ -11,8 +11,11 @@ use super::*;
 use crate::{
     devices::DevicesConfig,
     effect::Effect,
-    engine::{ClockKind, FloatingPoint, Goal, Registers, Reply},
-    inputs::{Live, Logged, live::GuestClock, logged::LogSource, recorder::Recorder},
+    engine::{ClockKind, CpuMode, FloatingPoint, Goal, Registers, Reply},
+    inputs::{
+        Divergence, Live, Logged, live::GuestClock, logged::LogSource, recent::RECENT_ENTRIES,
+        recorder::Recorder,
+    },
     machine::{
         GuestMemory, MIN_MEMORY_BYTES, allocate_memory,
         boot::{self, BootState},
@@ -186,6 +189,13 @@ impl Engine for Toy {
         })
     }
 
+    fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        Ok(CpuMode {
+            privilege: 0,
+            bits: 64,
+        })
+    }
+
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {
         Ok(FloatingPoint {
             st: [[0; 16]; 8],
@@ -287,7 +297,7 @@ fn an_interrupt_one_instruction_off_is_found() {
         let mut changed = entries.clone();
         changed[place].at.instructions += 1;
         let result = replay(true, changed);
-        let diverged = matches!(result, Err(ReplicaError::Inputs(InputError::Diverged(_))));
+        let diverged = matches!(result, Err(ReplicaError::Diverged(_)));
         assert!(diverged, "{result:?}");
     }
 }
@@ -299,9 +309,10 @@ fn a_machine_that_computes_on_for_ever_is_found() {
     let mut entries = entries;
     entries.retain(|entry| matches!(entry.event, Event::Time { .. }));
     let result = replay(false, entries);
-    let Err(ReplicaError::Inputs(InputError::Diverged(divergence))) = result else {
+    let Err(ReplicaError::Diverged(report)) = result else {
         panic!("{result:?}");
     };
+    let divergence = report.divergence;
     assert!(
         divergence.actual.contains("without an exit"),
         "{divergence}"
@@ -322,8 +333,14 @@ fn digests_on_the_way_are_compared() {
         digest: Digest::of(b"another state"),
     };
     match replay(true, entries) {
-        Err(ReplicaError::Inputs(InputError::Diverged(divergence))) => {
-            assert_eq!(divergence.at, at);
+        Err(ReplicaError::Diverged(report)) => {
+            let Divergence {
+                at: place,
+                last_entries,
+                ..
+            } = report.divergence;
+            assert_eq!(place, at);
+            assert_eq!(last_entries.len(), RECENT_ENTRIES);
         }
         result => panic!("{result:?}"),
     }
