@@ -7,6 +7,7 @@ pub mod effect;
 pub mod engine;
 pub mod host;
 pub mod inputs;
+pub mod log_report;
 pub mod machine;
 pub mod session;
 pub mod symbols;
