@@ -12,4 +12,4 @@ pub mod log_file;
 pub mod protocol;
 pub mod transport;
 
-pub use entry::{Digest, EndReason, Entry, Event, OutputKind, Position};
+pub use entry::{Digest, EndReason, Entry, Event, NotAPosition, OutputKind, Position};
