@@ -25,6 +25,39 @@ impl std::fmt::Display for Position {
     }
 }
 
+/// A text that is no [`Position`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not a position: give exits and instructions such as 6297+120, or exits alone such as 6297"
+)]
+pub struct NotAPosition {
+    /// The text.
+    pub text: String,
+}
+
+impl std::str::FromStr for Position {
+    type Err = NotAPosition;
+
+    /// As [`Display`](std::fmt::Display) writes it; without instructions, right after the exit.
+    fn from_str(text: &str) -> Result<Self, NotAPosition> {
+        let (exits, instructions) = text.split_once('+').unwrap_or((text, "0"));
+        // `parse` would take a sign, too.
+        let number = |digits: &str| {
+            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| digits.parse().ok()).flatten()
+        };
+        match (number(exits), number(instructions)) {
+            (Some(exits), Some(instructions)) => Ok(Self {
+                exits,
+                instructions,
+            }),
+            _ => Err(NotAPosition {
+                text: text.to_owned(),
+            }),
+        }
+    }
+}
+
 /// 128 bits of a BLAKE3 hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 16]);
@@ -157,5 +190,49 @@ impl Entry {
         // Sequence number, position, event tag and fixed fields; far below it for most entries.
         const FIXED_BYTES: u64 = 64;
         FIXED_BYTES + self.event.payload_bytes() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn positions_are_read_and_refused() {
+        let position = |exits, instructions| Position {
+            exits,
+            instructions,
+        };
+        assert_eq!("6297+120".parse(), Ok(position(6297, 120)));
+        assert_eq!("6297+0".parse(), Ok(position(6297, 0)));
+        assert_eq!("6297".parse(), Ok(position(6297, 0)));
+        for bad in [
+            "",
+            "+",
+            "1+",
+            "+1",
+            "1+2+3",
+            "-1",
+            "1+-2",
+            "++1",
+            " 1",
+            "1 + 2",
+            "0x10",
+            "18446744073709551616",
+            "end",
+        ] {
+            let refused = bad.parse::<Position>().expect_err(bad);
+            assert!(refused.to_string().contains("6297+120"), "{refused}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(exits: u64, instructions: u64) {
+            let position = Position { exits, instructions };
+            prop_assert_eq!(position.to_string().parse(), Ok(position));
+        }
     }
 }

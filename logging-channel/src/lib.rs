@@ -14,5 +14,5 @@ pub mod protocol;
 pub mod statistics;
 pub mod transport;
 
-pub use entry::{Digest, EndReason, Entry, Event, OutputKind, Position};
+pub use entry::{Digest, EndReason, Entry, Event, NotAPosition, OutputKind, Position};
 pub use event_kind::EventKind;

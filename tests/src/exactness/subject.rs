@@ -3,9 +3,9 @@
 use logging_channel::identity::BootChoices;
 use vmm::{
     devices::DevicesConfig,
-    engine::soft::SoftEngine,
+    engine::{Engine, soft::SoftEngine},
     machine::{
-        Machine, allocate_memory,
+        GuestMemory, Machine, allocate_memory,
         boot::{self, BootImages, BootProtocol, TscRewrite},
         layout,
     },
@@ -102,10 +102,19 @@ impl Subject {
     /// If there can be none.
     #[must_use]
     pub fn machine(&self) -> Machine<SoftEngine> {
+        self.machine_on(|memory| SoftEngine::new(memory).expect("the software CPU runs everywhere"))
+    }
+
+    /// Its machine on another engine, one of the software CPU's kind.
+    ///
+    /// # Panics
+    /// If there can be none.
+    #[must_use]
+    pub fn machine_on<E: Engine>(&self, engine: impl FnOnce(&GuestMemory) -> E) -> Machine<E> {
         let memory = allocate_memory(self.memory_bytes).expect("memory");
         let loaded = boot::load(&memory, &self.images, &CHOICES.rng_seed, TscRewrite::Leave)
             .expect("a guest that can be loaded");
-        let engine = SoftEngine::new(&memory).expect("the software CPU runs everywhere");
+        let engine = engine(&memory);
         let devices = DevicesConfig {
             unix_time_s: CHOICES.unix_time_s,
             mac: None,

@@ -13,10 +13,12 @@
 //! ```
 
 pub mod any;
+pub mod checkpoint;
 pub mod kvm;
 pub mod soft;
 
 pub use any::AnyEngine;
+pub use checkpoint::Checkpoint;
 
 use crate::machine::boot::BootState;
 

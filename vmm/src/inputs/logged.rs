@@ -26,7 +26,8 @@ pub trait LogSource: Send {
     fn replayed(&mut self, seq: u64, suppressed: Option<Effect>);
 }
 
-/// A log as inputs.
+/// A log as inputs. A clone goes on from the same place, if its source does.
+#[derive(Clone)]
 pub struct Logged<S> {
     source: S,
     next: Option<Entry>,

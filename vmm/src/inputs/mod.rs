@@ -50,6 +50,8 @@ pub enum Next {
     Digest,
     /// Runs on.
     Run(Goal),
+    /// Stands still: all that belongs here is done, and whoever steers the replica wants it here.
+    Hold,
 }
 
 /// A difference between what the log says and what the machine did.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{GuestMemory, Machine};
 use crate::{
     devices::Devices,
-    engine::{EngineError, Persist},
+    engine::{Checkpoint, EngineError, Persist},
 };
 
 /// Version of [`MachineState`], the devices' included. Any change of its fields or their meaning changes it; the engine's state has
@@ -53,20 +53,7 @@ impl<E: Persist> Machine<E> {
     /// If effects wait to be taken: they would be forgotten.
     #[must_use]
     pub fn save(&self) -> MachineState<E::State> {
-        assert!(
-            !self.devices.has_effects(),
-            "effects are taken before the state is saved"
-        );
-        MachineState {
-            version: STATE_VERSION,
-            engine: self.engine.save(),
-            devices: self.devices.clone(),
-            exits: self.exits,
-            time_ns: self.time_ns,
-            halted: self.halted,
-            ended: self.ended,
-            digests: self.digests,
-        }
+        self.state(self.engine.save())
     }
 
     /// The engine of a machine that is not needed any more.
@@ -100,6 +87,52 @@ impl<E: Persist> Machine<E> {
             ended: state.ended,
             digests: state.digests,
         })
+    }
+}
+
+impl<E: Checkpoint> Machine<E> {
+    /// The state as of now, for [`Self::go_back`]; `None` if the engine cannot go back.
+    ///
+    /// # Panics
+    /// If effects wait to be taken: they would be forgotten.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<MachineState<E::Saved>> {
+        Some(self.state(self.engine.checkpoint()?))
+    }
+
+    /// Puts this machine back into an earlier state of itself. Its memory is as it was then.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub fn go_back(&mut self, state: &MachineState<E::Saved>) -> Result<(), RestoreError> {
+        self.engine.go_back(&state.engine)?;
+        self.devices = state.devices.clone();
+        self.exits = state.exits;
+        self.time_ns = state.time_ns;
+        self.halted = state.halted;
+        self.ended = state.ended;
+        self.digests = state.digests;
+        Ok(())
+    }
+}
+
+impl<E> Machine<E> {
+    /// All but memory, with this as the engine's state.
+    fn state<S>(&self, engine: S) -> MachineState<S> {
+        assert!(
+            !self.devices.has_effects(),
+            "effects are taken before the state is saved"
+        );
+        MachineState {
+            version: STATE_VERSION,
+            engine,
+            devices: self.devices.clone(),
+            exits: self.exits,
+            time_ns: self.time_ns,
+            halted: self.halted,
+            ended: self.ended,
+            digests: self.digests,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - [`solo`]: live inputs, outputs at once; with a recorder also `record`.
 //! - [`playback`]: inputs from a log file, no world.
+//! - [`time_travel`]: a replay that goes to any position, forwards and backwards.
 //! - [`primary`]: live inputs; every entry goes to the backup, every output waits for its acknowledgement.
 //! - [`backup`]: inputs from the channel, outputs suppressed; [`go_live`] replaces `Logged` by `Live`.
 
@@ -19,6 +20,7 @@ pub mod replica;
 pub mod reports;
 pub mod setup;
 pub mod solo;
+pub mod time_travel;
 pub mod vcpu;
 pub mod world;
 

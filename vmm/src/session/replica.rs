@@ -5,6 +5,7 @@
 //!   │                               ── Interrupt ─────► machine.interrupt ─────────┤
 //!   │◄─────────────────────────────────────────────────────────────────────────────┘
 //!   │                               ── Digest ────────► inputs.digest
+//!   │                               ── Hold ──────────► stands still
 //!   │                               ── Run(goal) ─────► machine.run ──► Exit
 //!   │                                                                     │ inputs.time, if the exit reads time
 //!   └──────────────── inputs.output ◄── effects ◄── machine.handle ◄──────┘
@@ -113,6 +114,12 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
         &self.inputs
     }
 
+    /// Its inputs. Others that are at the same place may take their place.
+    #[must_use]
+    pub fn inputs_mut(&mut self) -> &mut I {
+        &mut self.inputs
+    }
+
     /// Once around the figure. `None` as long as the guest has not ended.
     ///
     /// # Errors
@@ -134,6 +141,7 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
                 Stop::Exit(exit) => self.handle(exit)?,
                 Stop::Reached => return Ok(None),
             },
+            Next::Hold => return Ok(None),
         }
         self.pass_on_effects()?;
         match self.machine.ended() {
