@@ -7,8 +7,8 @@ use logging_channel::{Digest, Entry, Event, Position};
 use proptest::{prelude::*, test_runner::TestRunner};
 use vmm::{
     engine::{
-        Checkpoint, ClockKind, Engine, EngineError, FloatingPoint, Goal, Registers, Reply, Stop,
-        soft::SoftEngine,
+        Checkpoint, ClockKind, CpuMode, Engine, EngineError, FloatingPoint, Goal, Registers, Reply,
+        Stop, soft::SoftEngine,
     },
     machine::{Machine, boot::BootState},
     session::{
@@ -311,6 +311,9 @@ impl Engine for Forgetful {
     }
     fn registers(&mut self) -> Result<Registers, EngineError> {
         self.0.registers()
+    }
+    fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        self.0.mode()
     }
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {
         self.0.floating_point()

@@ -28,6 +28,19 @@ impl AnyEngine {
     }
 }
 
+impl AnyEngine {
+    /// Changes a general register, as a fault would; `index` is its place in [`Registers::general`].
+    ///
+    /// # Errors
+    /// [`EngineError::Missing`] on KVM, where the last exit's instruction may still have to write it.
+    pub fn set_general_register(&mut self, index: usize, value: u64) -> Result<(), EngineError> {
+        match self {
+            Self::Kvm(_) => Err(EngineError::Missing("a way to change registers at an exit")),
+            Self::Soft(engine) => engine.set_general_register(index, value),
+        }
+    }
+}
+
 /// The same of whichever engine it is.
 macro_rules! whichever {
     ($any:expr, $engine:ident => $what:expr) => {

@@ -162,6 +162,24 @@ pub struct Registers {
     pub segment_bases: [u64; 2],
 }
 
+impl Registers {
+    /// Names of [`Self::general`], in its order.
+    pub const GENERAL_NAMES: [&str; 16] = [
+        "RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RSP", "RBP", "R8", "R9", "R10", "R11", "R12",
+        "R13", "R14", "R15",
+    ];
+
+    /// Every register with its name.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        let general = Self::GENERAL_NAMES.into_iter().zip(self.general);
+        let control = ["CR0", "CR2", "CR3", "CR4"].into_iter().zip(self.control);
+        let bases = ["FS base", "GS base"].into_iter().zip(self.segment_bases);
+        let others = [("RIP", self.rip), ("RFLAGS", self.rflags)];
+        general.chain(others).chain(control).chain(bases).collect()
+    }
+}
+
 /// The x87 and SSE registers that digests cover. The last instruction's addresses and opcode are left out: processors differ in when
 /// they store them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

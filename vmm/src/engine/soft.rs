@@ -58,6 +58,18 @@ impl SoftEngine {
         })
     }
 
+    /// Changes a general register, as a fault would; `index` is its place in [`Registers::general`].
+    ///
+    /// # Errors
+    /// None that can occur: it is this version's own state that is put back.
+    pub fn set_general_register(&mut self, index: usize, value: u64) -> Result<(), EngineError> {
+        // The hardware's numbers of RAX, RBX, RCX, RDX, RSI, RDI, RSP, RBP.
+        const NUMBERS: [usize; 8] = [0, 3, 1, 2, 6, 7, 4, 5];
+        let mut state = self.save();
+        state.general[NUMBERS.get(index).copied().unwrap_or(index)] = value;
+        self.restore(&state)
+    }
+
     /// Tells the CPU what was written behind its back.
     fn catch_up(&mut self) {
         for pages in take_written(&self.memory) {

@@ -10,6 +10,7 @@
 //! ```
 
 pub mod boot;
+pub mod compare;
 pub mod digest;
 pub mod layout;
 pub mod memory;
@@ -22,7 +23,9 @@ pub use memory::{GuestMemory, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryError, a
 use crate::{
     devices::{Devices, DevicesConfig},
     effect::Effect,
-    engine::{ClockKind, CpuMode, Engine, EngineError, Exit, Goal, Registers, Reply, Stop},
+    engine::{
+        AnyEngine, ClockKind, CpuMode, Engine, EngineError, Exit, Goal, Registers, Reply, Stop,
+    },
     inputs::Situation,
 };
 use boot::BootState;
@@ -249,6 +252,16 @@ impl<E: Engine> Machine<E> {
             self.time_ns
         );
         self.time_ns = time_ns;
+    }
+}
+
+impl Machine<AnyEngine> {
+    /// Changes a general register, as a fault would; see [`AnyEngine::set_general_register`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn set_general_register(&mut self, index: usize, value: u64) -> Result<(), EngineError> {
+        self.engine.set_general_register(index, value)
     }
 }
 

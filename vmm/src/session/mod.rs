@@ -7,8 +7,10 @@
 //! - [`backup`]: inputs from the channel, outputs suppressed; [`go_live`] replaces `Logged` by `Live`.
 
 pub mod backup;
+pub mod bisect;
 pub mod claims;
 pub mod divergence;
+pub mod fault;
 pub mod feed;
 pub mod gate;
 pub mod go_live;
