@@ -106,11 +106,13 @@ pub enum Event {
     /// boot. Never less than any time before it in the log.
     Time {
         /// Guest time, nanoseconds since boot.
+        #[serde(with = "crate::codec::varint")]
         guest_ns: u64,
     },
     /// Guest time moved on to `guest_ns`: timers that are due by then fire.
     Tick {
         /// Guest time, nanoseconds since boot.
+        #[serde(with = "crate::codec::varint")]
         guest_ns: u64,
     },
     /// The interrupt controller was acknowledged and the vector delivered to the vCPU.

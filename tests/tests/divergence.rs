@@ -1,6 +1,6 @@
 //! A log that was tampered with does not replay: each change is found, and told where.
 
-use std::{fs::File, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use lockstep_tests::{
     images, on_every_engine,
@@ -8,11 +8,11 @@ use lockstep_tests::{
 };
 use logging_channel::{
     Digest, Entry, Event,
-    log_file::{LogReader, LogWriter},
+    log_file::{LogOptions, LogReader, LogWriter},
 };
 
-fn read(path: &Path) -> (LogReader<File>, Vec<Entry>) {
-    let mut reader = LogReader::new(File::open(path).expect("a log")).expect("a log");
+fn read(path: &Path) -> (LogReader, Vec<Entry>) {
+    let mut reader = LogReader::open(path).expect("a log");
     let mut entries = Vec::new();
     while let Some(batch) = reader.next_batch().expect("a whole log") {
         entries.extend(batch);
@@ -28,9 +28,8 @@ fn replay_changed(recording: &Recording, change: impl FnOnce(&mut Vec<Entry>)) -
         entry.seq = index as u64 + 1;
     }
     let changed = recording.folder().join("changed");
-    let file = File::create(&changed).expect("a file");
     let mut writer =
-        LogWriter::new(file, reader.identity().clone(), reader.boot().clone()).expect("a log");
+        LogWriter::create(&changed, reader.header(), &LogOptions::default()).expect("a log");
     for batch in entries.chunks(100) {
         writer.append(batch.to_vec()).expect("entries are written");
     }

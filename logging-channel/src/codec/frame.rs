@@ -1,4 +1,4 @@
-//! Header, checksums and limits around a bincode payload.
+//! Header, checksums and limits around a payload.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +16,8 @@ pub const MAX_PAYLOAD_BYTES: usize = MAX_FRAME_BYTES - HEADER_BYTES;
 
 pub(super) const MESSAGE_MAGIC: [u8; 4] = *b"LSTP";
 pub(super) const HEARTBEAT_MAGIC: [u8; 4] = *b"LSHB";
+pub(crate) const FILE_MAGIC: [u8; 4] = *b"LSLG";
+const OURS: [[u8; 4]; 3] = [MESSAGE_MAGIC, HEARTBEAT_MAGIC, FILE_MAGIC];
 
 const VERSION: u16 = {
     assert!(FORMAT_VERSION <= u16::MAX as u32);
@@ -33,8 +35,22 @@ const BINCODE: bincode::config::Configuration<
 
 pub(super) fn encode<T: Serialize>(magic: [u8; 4], value: &T) -> Result<Vec<u8>, CodecError> {
     let mut frame = vec![0; HEADER_BYTES];
-    bincode::serde::encode_into_std_write(value, &mut frame, BINCODE)
+    encode_payload(value, &mut frame)?;
+    seal(magic, frame)
+}
+
+/// Adds the bytes of `value` to `bytes`.
+pub(crate) fn encode_payload<T: Serialize>(
+    value: &T,
+    bytes: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    bincode::serde::encode_into_std_write(value, bytes, BINCODE)
         .map_err(|error| CodecError::Malformed(error.to_string()))?;
+    Ok(())
+}
+
+/// Fills in the header of a frame whose payload stands behind [`HEADER_BYTES`] of room for it.
+pub(crate) fn seal(magic: [u8; 4], mut frame: Vec<u8>) -> Result<Vec<u8>, CodecError> {
     let payload_bytes = frame.len() - HEADER_BYTES;
     let Some(length) = u32::try_from(payload_bytes)
         .ok()
@@ -57,7 +73,7 @@ pub(super) fn encode<T: Serialize>(magic: [u8; 4], value: &T) -> Result<Vec<u8>,
     Ok(frame)
 }
 
-pub(super) fn decode_payload<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
+pub(crate) fn decode_payload<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
     let (value, used) = bincode::serde::decode_from_slice(payload, BINCODE)
         .map_err(|error| CodecError::Malformed(error.to_string()))?;
     if used < payload.len() {
@@ -68,17 +84,18 @@ pub(super) fn decode_payload<T: DeserializeOwned>(payload: &[u8]) -> Result<T, C
 }
 
 /// A header that has passed every check.
-pub(super) struct Header {
-    pub(super) payload_bytes: usize,
+pub(crate) struct Header {
+    pub(crate) payload_bytes: usize,
     payload_crc: u32,
 }
 
 impl Header {
-    pub(super) fn parse(magic: [u8; 4], bytes: &[u8; HEADER_BYTES]) -> Result<Self, CodecError> {
+    pub(crate) fn parse(magic: [u8; 4], bytes: &[u8; HEADER_BYTES]) -> Result<Self, CodecError> {
         let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let four = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
         let u32_at = |at: usize| u32::from_le_bytes(four(at));
-        if four(0) != magic {
+        // Before version 3, files had the magic of messages: that they are old says more than that they are no files.
+        if !OURS.contains(&four(0)) || four(0) != magic && u16_at(4) == VERSION {
             return Err(CodecError::Magic { found: four(0) });
         }
         if u16_at(4) != VERSION {
@@ -106,7 +123,7 @@ impl Header {
         })
     }
 
-    pub(super) fn check_payload(&self, payload: &[u8]) -> Result<(), CodecError> {
+    pub(crate) fn check_payload(&self, payload: &[u8]) -> Result<(), CodecError> {
         if crc32fast::hash(payload) != self.payload_crc {
             return Err(CodecError::PayloadChecksum);
         }

@@ -69,7 +69,7 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Replay, args.machine.event_sink()?);
     let reader = playback::open(&args.log)?;
     let prepared = Prepared::new(&args.machine.config(&reporter))?;
-    let differences = reader.identity().mismatches(prepared.identity());
+    let differences = reader.header().identity.mismatches(prepared.identity());
     if !differences.is_empty() {
         let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
         bail!(
@@ -78,7 +78,7 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
             differences.join("; ")
         );
     }
-    let machine = prepared.boot(reader.boot())?;
+    let machine = prepared.boot(&reader.header().boot)?;
     let replayed = playback::replay(machine, reader, args.machine.console.open()?);
     let ending = match replayed {
         Err(SessionError::Replica(ReplicaError::Diverged(report))) => {

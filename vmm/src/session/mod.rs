@@ -93,16 +93,6 @@ pub enum SessionError {
     /// See [`LogError`].
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A log file cannot be used.
-    #[error("Cannot {doing} the log file {path}", path = path.display())]
-    LogFile {
-        /// What was tried.
-        doing: &'static str,
-        /// The file.
-        path: std::path::PathBuf,
-        /// The host's answer.
-        source: std::io::Error,
-    },
     /// Two pairs with the same arbiter state are started at once.
     #[error(
         "Somebody else took term {term} at the same moment: does another pair use this arbiter state? Give each pair its own"

@@ -3,17 +3,12 @@
 //! In: a log file. Out: the machine's end, and on the way what it printed. The machine is the same, only its inputs come
 //! from the file.
 
-use std::{
-    collections::VecDeque,
-    fs::File,
-    io::{BufReader, BufWriter},
-    path::Path,
-};
+use std::{collections::VecDeque, path::Path};
 
 use logging_channel::{
     Entry, Event,
     identity::{BootChoices, Identity},
-    log_file::{LogError, LogReader, LogWriter},
+    log_file::{Keeper, LogError, LogHeader, LogOptions, LogReader, LogWriter},
 };
 
 use super::{
@@ -33,8 +28,9 @@ const BATCH_ENTRIES: usize = 256;
 
 /// Records into a file.
 pub struct FileRecorder {
-    writer: LogWriter<BufWriter<File>>,
-    batch: Vec<Entry>,
+    writer: LogWriter,
+    /// Entries since the last flush.
+    unwritten: usize,
 }
 
 impl FileRecorder {
@@ -47,19 +43,11 @@ impl FileRecorder {
         identity: Identity,
         boot: BootChoices,
     ) -> Result<Self, SessionError> {
-        let file = File::create(path).map_err(|source| log_failed("create", path, source))?;
+        let header = LogHeader::new(identity, boot, Keeper::Record);
         Ok(Self {
-            writer: LogWriter::new(BufWriter::new(file), identity, boot)?,
-            batch: Vec::new(),
+            writer: LogWriter::create(path, &header, &LogOptions::default())?,
+            unwritten: 0,
         })
-    }
-}
-
-fn log_failed(doing: &'static str, path: &Path, source: std::io::Error) -> SessionError {
-    SessionError::LogFile {
-        doing,
-        path: path.to_owned(),
-        source,
     }
 }
 
@@ -73,13 +61,12 @@ fn not_written(error: LogError) -> InputError {
 impl Recorder for FileRecorder {
     fn record(&mut self, entry: Entry, _effect: Option<Effect>) -> Result<(), InputError> {
         let seen = matches!(entry.event, Event::Output { .. } | Event::End { .. });
-        self.batch.push(entry);
+        self.writer.append(vec![entry]).map_err(not_written)?;
+        self.unwritten += 1;
         // What somebody has seen must be in the log, should the recorder be killed.
-        if self.batch.len() == BATCH_ENTRIES || seen {
-            self.writer
-                .append(std::mem::take(&mut self.batch))
-                .map_err(not_written)?;
+        if self.unwritten == BATCH_ENTRIES || seen {
             self.writer.flush().map_err(not_written)?;
+            self.unwritten = 0;
         }
         Ok(())
     }
@@ -89,14 +76,13 @@ impl Recorder for FileRecorder {
 ///
 /// # Errors
 /// If it cannot be read or is no log.
-pub fn open(path: &Path) -> Result<LogReader<BufReader<File>>, SessionError> {
-    let file = File::open(path).map_err(|source| log_failed("open", path, source))?;
-    Ok(LogReader::new(BufReader::new(file))?)
+pub fn open(path: &Path) -> Result<LogReader, SessionError> {
+    Ok(LogReader::open(path)?)
 }
 
 /// Entries from a file; what the machine prints goes to a console.
 struct FileSource {
-    reader: LogReader<BufReader<File>>,
+    reader: LogReader,
     batch: VecDeque<Entry>,
     console: ConsoleOutput,
 }
@@ -130,7 +116,7 @@ impl LogSource for FileSource {
 /// If the machine diverges, and if the log ends before the guest does.
 pub fn replay<E: Engine>(
     machine: Machine<E>,
-    reader: LogReader<BufReader<File>>,
+    reader: LogReader,
     console: ConsoleOutput,
 ) -> Result<Ending, SessionError> {
     let source = FileSource {
