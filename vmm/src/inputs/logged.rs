@@ -100,7 +100,9 @@ impl<S: LogSource> Logged<S> {
     fn replayed(&mut self, entry: &Entry, suppressed: Option<Effect>) {
         self.last_seq = entry.seq;
         self.last_at = entry.at;
-        if let Event::Time { guest_ns } | Event::Tick { guest_ns } = entry.event {
+        if let Event::Time { guest_ns } | Event::Tick { guest_ns } | Event::Clock { guest_ns, .. } =
+            entry.event
+        {
             self.last_time_ns = guest_ns;
         }
         self.source.replayed(entry.seq, suppressed);
@@ -160,7 +162,6 @@ impl<S: LogSource> Inputs for Logged<S> {
     }
 
     fn next(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError> {
-        let last_ns = self.last_time_ns;
         let entry = self.peek(at)?;
         if entry.at < at || (entry.at > at && machine.halted()) {
             let actual = if machine.halted() {
@@ -177,8 +178,11 @@ impl<S: LogSource> Inputs for Logged<S> {
         match &entry.event {
             Event::Interrupt { .. } => Ok(Next::Interrupt),
             Event::Digest { .. } => Ok(Next::Digest),
-            Event::Tick { guest_ns } if *guest_ns < last_ns => {
-                Err(divergence(entry, at, format!("guest time {last_ns} ns already")).into())
+            Event::Tick { guest_ns } | Event::Clock { guest_ns, .. }
+                if *guest_ns < machine.time_ns() =>
+            {
+                let now_ns = machine.time_ns();
+                Err(divergence(entry, at, format!("guest time {now_ns} ns already")).into())
             }
             Event::Step { limit } => {
                 let goal = Goal::Interruptible { limit: *limit };
@@ -187,6 +191,7 @@ impl<S: LogSource> Inputs for Logged<S> {
                 Ok(Next::Run(goal))
             }
             Event::Tick { .. }
+            | Event::Clock { .. }
             | Event::Frame { .. }
             | Event::ConsoleInput { .. }
             | Event::Entropy { .. } => {
