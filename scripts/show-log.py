@@ -73,6 +73,7 @@ EVENTS = [
     ("Output", lambda p: f"{p.one_of(['frame', 'console'])}  {p.digest()}"),
     ("Digest", Payload.digest),
     ("End", lambda p: f"{p.one_of(['reset', 'halted', 'triple fault'])}  {p.digest()}"),
+    ("Clock", lambda p: f"{time(p)}  {p.number()} ps an instruction"),
 ]
 
 

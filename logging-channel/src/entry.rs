@@ -99,7 +99,7 @@ pub enum OutputKind {
     Console,
 }
 
-/// What happened. All but the last four are inputs to the machine.
+/// What happened. All are inputs to the machine but [`Event::Output`], [`Event::Digest`] and [`Event::End`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// The answer to a read of time by the exit at this position: nanoseconds of guest time since
@@ -109,7 +109,8 @@ pub enum Event {
         #[serde(with = "crate::codec::varint")]
         guest_ns: u64,
     },
-    /// Guest time moved on to `guest_ns`: timers that are due by then fire.
+    /// Guest time moved on to `guest_ns`: timers that are due by then fire. Where instructions are counted, only in HLT: elsewhere timers fire by
+    /// themselves.
     Tick {
         /// Guest time, nanoseconds since boot.
         #[serde(with = "crate::codec::varint")]
@@ -160,6 +161,14 @@ pub enum Event {
         reason: EndReason,
         /// Registers, devices and all of memory.
         digest: Digest,
+    },
+    /// From here on the guest's clock shows `guest_ns` and moves on by `ps_per_instruction` with every instruction. Only where they are counted: reads
+    /// of time need no entry there.
+    Clock {
+        /// Guest time, nanoseconds since boot: never less than what the clock shows already.
+        guest_ns: u64,
+        /// Guest time that an instruction takes, picoseconds.
+        ps_per_instruction: u32,
     },
 }
 

@@ -32,11 +32,13 @@ pub enum EventKind {
     Digest,
     /// [`Event::End`].
     End,
+    /// [`Event::Clock`].
+    Clock,
 }
 
 impl EventKind {
     /// Every kind, in the order of the log format.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Time,
         Self::Tick,
         Self::Interrupt,
@@ -47,6 +49,7 @@ impl EventKind {
         Self::Output,
         Self::Digest,
         Self::End,
+        Self::Clock,
     ];
 
     /// As in `--kind`.
@@ -63,6 +66,7 @@ impl EventKind {
             Self::Output => "output",
             Self::Digest => "digest",
             Self::End => "end",
+            Self::Clock => "clock",
         }
     }
 }
@@ -104,6 +108,7 @@ impl Event {
             Self::Output { .. } => EventKind::Output,
             Self::Digest { .. } => EventKind::Digest,
             Self::End { .. } => EventKind::End,
+            Self::Clock { .. } => EventKind::Clock,
         }
     }
 
@@ -122,7 +127,9 @@ impl Event {
     #[must_use]
     pub fn guest_ns(&self) -> Option<u64> {
         match self {
-            Self::Time { guest_ns } | Self::Tick { guest_ns } => Some(*guest_ns),
+            Self::Time { guest_ns } | Self::Tick { guest_ns } | Self::Clock { guest_ns, .. } => {
+                Some(*guest_ns)
+            }
             _ => None,
         }
     }
@@ -134,6 +141,13 @@ impl fmt::Display for Event {
         let kind = self.kind();
         match self {
             Self::Time { guest_ns } | Self::Tick { guest_ns } => write!(f, "{kind} {guest_ns} ns"),
+            Self::Clock {
+                guest_ns,
+                ps_per_instruction,
+            } => write!(
+                f,
+                "{kind} {guest_ns} ns, {ps_per_instruction} ps an instruction"
+            ),
             Self::Interrupt { vector } => write!(f, "{kind} vector {vector:#04x}"),
             Self::Frame { bytes } | Self::ConsoleInput { bytes } | Self::Entropy { bytes } => {
                 write!(f, "{kind} of {} bytes", bytes.len())

@@ -32,6 +32,10 @@ fn event() -> impl Strategy<Value = Event> {
             reason: [EndReason::Reset, EndReason::Halted, EndReason::TripleFault][reason as usize],
             digest,
         }),
+        any::<(u64, u32)>().prop_map(|(guest_ns, ps_per_instruction)| Event::Clock {
+            guest_ns,
+            ps_per_instruction,
+        }),
     ]
 }
 

@@ -3,8 +3,11 @@
 //! In: the host's clock, the inbox, the host's randomness. Out: events for the machine and the same events as entries for
 //! the recorder. *What* happens *when* is decided here and nowhere else; any choice is right, as it is recorded.
 //!
-//! Order at each position: entropy, frame, console, timer tick, interrupt. The tick comes after what else arrived and is held back
+//! Order at each position: clock, entropy, frame, console, timer tick, interrupt. The tick comes after what else arrived and is held back
 //! while another interrupt waits, so that a guest that is slow at its ticks still gets its packets (IRQ 0 has the highest priority).
+//!
+//! Where instructions are counted, the guest's clock is the machine's own: it is corrected when it has drifted from the host's ([`super::discipline`]),
+//! also before what wakes a halted guest; there are ticks in HLT alone, where instructions stand still.
 //!
 //! Where the world is asked depends on what the engine counts:
 //!
@@ -24,8 +27,12 @@ use std::{
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
 use super::{
-    DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS, inbox::Inbox, jitter::Jitter,
+    DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS,
+    discipline::{Correction, Discipline, Sample},
+    inbox::Inbox,
+    jitter::Jitter,
     recorder::Recorder,
+    slice_instructions,
 };
 use crate::{
     effect::Effect,
@@ -36,14 +43,14 @@ use crate::{
 /// Instructions that are single-stepped at most, from an exit where an interrupt waits, to find a place that takes it.
 const STEP_LIMIT: u64 = 16;
 
-/// The guest's clock: guest time `base_ns` was at the host's `since`.
+/// Guest time by the host's clock: `base_ns` was at the host's `since`.
 #[derive(Clone, Copy, Debug)]
-pub struct GuestClock {
+pub struct HostClock {
     base_ns: u64,
     since: Instant,
 }
 
-impl GuestClock {
+impl HostClock {
     /// A clock that shows `base_ns` now and goes on from there.
     #[must_use]
     pub fn starting_at(base_ns: u64) -> Self {
@@ -58,11 +65,18 @@ impl GuestClock {
     pub fn now_ns(&self) -> u64 {
         self.base_ns + self.since.elapsed().as_nanos() as u64
     }
+
+    /// Goes on from `guest_ns`, if it is not there yet.
+    fn catch_up_with(&mut self, guest_ns: u64) {
+        self.base_ns += guest_ns.saturating_sub(self.now_ns());
+    }
 }
 
 /// The world as inputs.
 pub struct Live {
-    clock: GuestClock,
+    clock: HostClock,
+    /// Of the guest's clock, from the first question on, where instructions drive it.
+    discipline: Option<Discipline>,
     inbox: Arc<Inbox>,
     recorder: Box<dyn Recorder>,
     next_seq: u64,
@@ -74,16 +88,17 @@ pub struct Live {
 }
 
 impl Live {
-    /// Live inputs from guest time `clock` on; `next_seq` is the number of the first entry that will be recorded.
+    /// Live inputs from guest time `clock` on, or from the machine's own if it is later; `next_seq` is the number of the first entry that will be recorded.
     #[must_use]
     pub fn new(
-        clock: GuestClock,
+        clock: HostClock,
         inbox: Arc<Inbox>,
         recorder: Box<dyn Recorder>,
         next_seq: u64,
     ) -> Self {
         Self {
             clock,
+            discipline: None,
             inbox,
             recorder,
             next_seq,
@@ -116,6 +131,36 @@ impl Live {
         Ok(Next::Apply(event))
     }
 
+    /// The correction that the guest's clock needs, if it has one of its own. A halted guest's is put right when something wakes it.
+    fn correction(&mut self, machine: &dyn Situation) -> Option<Event> {
+        let retired = machine.retired()?;
+        let guest_ns = machine.time_ns();
+        let ps_per_instruction = machine.ps_per_instruction();
+        let discipline = self.discipline.get_or_insert_with(|| {
+            self.clock.catch_up_with(guest_ns);
+            Discipline::new(ps_per_instruction)
+        });
+        if machine.halted() {
+            discipline.waits();
+            if !is_something_here(&self.inbox, machine) {
+                return None;
+            }
+        }
+        let Correction {
+            guest_ns,
+            ps_per_instruction,
+        } = discipline.correct(Sample {
+            host_ns: self.clock.now_ns(),
+            guest_ns,
+            retired,
+            ps_per_instruction,
+        })?;
+        Some(Event::Clock {
+            guest_ns,
+            ps_per_instruction,
+        })
+    }
+
     /// What has arrived and the guest would take.
     fn arrived(&mut self, machine: &dyn Situation) -> Result<Option<Event>, InputError> {
         if let Some(count) = machine.entropy_bytes() {
@@ -134,10 +179,12 @@ impl Live {
         {
             return Ok(Some(Event::ConsoleInput { bytes }));
         }
-        let tick_may_come = !(machine.interrupt_pending() && machine.other_than_timer_pending());
-        if let Some(deadline_ns) = machine.deadline_ns()
-            && tick_may_come
-        {
+        let by_itself = machine.retired().is_some() && !machine.halted();
+        let held_back = machine.interrupt_pending() && machine.other_than_timer_pending();
+        if by_itself || held_back {
+            return Ok(None);
+        }
+        if let Some(deadline_ns) = machine.deadline_ns() {
             let guest_ns = self.clock.now_ns();
             if guest_ns >= deadline_ns {
                 return Ok(Some(Event::Tick { guest_ns }));
@@ -176,6 +223,7 @@ impl Live {
             .jitter
             .as_mut()
             .map_or(SLICE_INSTRUCTIONS, Jitter::slice_instructions);
+        let slice = slice_instructions(slice, machine.ps_per_instruction());
         let limit = at.instructions + slice;
         Next::Run(
             if machine.interrupt_pending() && !machine.accepts_interrupts() {
@@ -194,6 +242,14 @@ impl Live {
         self.record(at, Event::Step { limit: STEP_LIMIT }, None)?;
         Ok(Next::Run(Goal::Interruptible { limit: STEP_LIMIT }))
     }
+}
+
+/// Whether something waits that the guest would take, but for its timer.
+fn is_something_here(inbox: &Inbox, machine: &dyn Situation) -> bool {
+    machine.interrupt_pending()
+        || machine.entropy_bytes().is_some()
+        || inbox.has_frame() && machine.takes_frame()
+        || inbox.has_console() && machine.console_input_room() > 0
 }
 
 /// Random bytes from the host.
@@ -230,6 +286,9 @@ impl Inputs for Live {
             return Ok(self.run_on(at, machine));
         }
         loop {
+            if let Some(event) = self.correction(machine) {
+                return self.input(at, event);
+            }
             if let Some(event) = self.arrived(machine)? {
                 return self.input(at, event);
             }

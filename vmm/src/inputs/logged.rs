@@ -164,7 +164,6 @@ impl<S: LogSource> Inputs for Logged<S> {
     }
 
     fn next(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError> {
-        let last_ns = self.last_time_ns;
         let entry = self.peek(at)?;
         if entry.at < at || (entry.at > at && machine.halted()) {
             let actual = if machine.halted() {
@@ -181,8 +180,10 @@ impl<S: LogSource> Inputs for Logged<S> {
         match &entry.event {
             Event::Interrupt { .. } => Ok(Next::Interrupt),
             Event::Digest { .. } => Ok(Next::Digest),
-            Event::Tick { guest_ns } if *guest_ns < last_ns => {
-                Err(self.parted(at, &already(last_ns)))
+            Event::Tick { guest_ns } | Event::Clock { guest_ns, .. }
+                if *guest_ns < machine.time_ns() =>
+            {
+                Err(self.parted(at, &already(machine.time_ns())))
             }
             Event::Step { limit } => {
                 let goal = Goal::Interruptible { limit: *limit };
@@ -190,6 +191,7 @@ impl<S: LogSource> Inputs for Logged<S> {
                 Ok(Next::Run(goal))
             }
             Event::Tick { .. }
+            | Event::Clock { .. }
             | Event::Frame { .. }
             | Event::ConsoleInput { .. }
             | Event::Entropy { .. } => Ok(Next::Apply(self.done(None))),

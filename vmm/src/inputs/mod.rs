@@ -3,11 +3,12 @@
 //! [`Live`] asks the world and records; [`Logged`] answers from the log. Both serve the same loop
 //! ([`crate::session::replica`]), which asks:
 //!
-//! - at an exit that reads time: [`Inputs::time`];
+//! - at an exit that reads time, where instructions are not counted: [`Inputs::time`];
 //! - between two guest instructions: [`Inputs::next`], until it says how far to run;
 //! - and tells what the machine did: [`Inputs::interrupted`], [`Inputs::output`], [`Inputs::digest`], [`Inputs::end`], which
 //!   `Live` records and `Logged` compares.
 
+pub mod discipline;
 pub mod inbox;
 pub mod jitter;
 pub mod live;
@@ -30,6 +31,15 @@ const SLICE_INSTRUCTIONS: u64 = 20_000;
 
 /// The longest slice, where their length varies.
 const MAX_SLICE_INSTRUCTIONS: u64 = 2 * SLICE_INSTRUCTIONS;
+
+/// No slice takes more guest time than this, picoseconds: on a slow engine it is shorter.
+const MAX_SLICE_PS: u64 = 250_000_000;
+
+/// A slice of `wanted` instructions, or of as many as a guest's clock of this rate allows.
+fn slice_instructions(wanted: u64, ps_per_instruction: u32) -> u64 {
+    let most = MAX_SLICE_PS / u64::from(ps_per_instruction).max(1);
+    wanted.min(most).max(1)
+}
 
 /// Exits and slices from one digest to the next. Whatever the guest does, so many slices later at the latest (5 million instructions; some
 /// 30 ms) the log says how far it is: a backup is never further behind than that without knowing it, and pacing
@@ -102,7 +112,14 @@ pub trait Situation {
     /// Instructions retired since the machine began, where the engine counts them all.
     fn retired(&self) -> Option<u64>;
 
-    /// When a timer is due next, guest nanoseconds since boot: give [`Event::Tick`] then.
+    /// Guest time now, nanoseconds since boot: where instructions are not counted, the latest that any input told.
+    fn time_ns(&self) -> u64;
+
+    /// How much guest time an instruction takes, picoseconds, where they are counted.
+    fn ps_per_instruction(&self) -> u32;
+
+    /// When a timer is due next, guest nanoseconds since boot: give [`Event::Tick`] then. Where instructions are counted, the machine fires its timers
+    /// by itself, and needs ticks in HLT alone.
     fn deadline_ns(&self) -> Option<u64>;
 
     /// Whether the receive ring has room for a frame.

@@ -69,7 +69,7 @@ impl StateDifference {
         let mut difference = Self {
             registers: registers(&expected.engine.registers()?, &actual.engine.registers()?),
             floating_point: expected.engine.floating_point()? != actual.engine.floating_point()?,
-            devices: expected.devices != actual.devices || expected.time_ns != actual.time_ns,
+            devices: expected.devices != actual.devices || expected.clock != actual.clock,
             ..Self::default()
         };
         difference.compare_memory(expected, actual);

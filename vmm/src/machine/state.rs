@@ -7,7 +7,7 @@
 use logging_channel::EndReason;
 use serde::{Deserialize, Serialize};
 
-use super::{GuestMemory, Machine};
+use super::{GuestMemory, Machine, clock::GuestClock};
 use crate::{
     devices::Devices,
     engine::{Checkpoint, EngineError, Persist},
@@ -15,7 +15,7 @@ use crate::{
 
 /// Version of [`MachineState`], the devices' included. Any change of its fields or their meaning changes it; the engine's state has
 /// a version of its own.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 
 /// All of a machine but its memory. `S` is the engine's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct MachineState<S> {
     engine: S,
     devices: Devices,
     exits: u64,
-    time_ns: u64,
+    clock: GuestClock,
     halted: bool,
     ended: Option<EndReason>,
     digests: u64,
@@ -77,16 +77,19 @@ impl<E: Persist> Machine<E> {
             });
         }
         engine.restore(&state.engine)?;
-        Ok(Self {
+        let mut machine = Self {
             engine,
             memory,
             devices: state.devices,
             exits: state.exits,
-            time_ns: state.time_ns,
+            clock: state.clock,
+            timer_at: None,
             halted: state.halted,
             ended: state.ended,
             digests: state.digests,
-        })
+        };
+        machine.plan_timer();
+        Ok(machine)
     }
 }
 
@@ -108,10 +111,11 @@ impl<E: Checkpoint> Machine<E> {
         self.engine.go_back(&state.engine)?;
         self.devices = state.devices.clone();
         self.exits = state.exits;
-        self.time_ns = state.time_ns;
+        self.clock = state.clock;
         self.halted = state.halted;
         self.ended = state.ended;
         self.digests = state.digests;
+        self.plan_timer();
         Ok(())
     }
 }
@@ -128,7 +132,7 @@ impl<E> Machine<E> {
             engine,
             devices: self.devices.clone(),
             exits: self.exits,
-            time_ns: self.time_ns,
+            clock: self.clock,
             halted: self.halted,
             ended: self.ended,
             digests: self.digests,
@@ -168,7 +172,7 @@ mod tests {
     fn a_state_becomes_a_machine_of_that_state_again() {
         let mut machine = machine();
         machine.exits = 3;
-        machine.time_ns = 4;
+        machine.clock.correct(0, 4, 7);
         machine.halted = true;
         machine.ended = Some(EndReason::Halted);
         machine.digests = 5;

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     effect::Effect,
     inputs::Situation,
-    inputs::{InputError, Inputs, Live, Logged, Next, inbox::Inbox, live::GuestClock},
+    inputs::{InputError, Inputs, Live, Logged, Next, inbox::Inbox, live::HostClock},
 };
 
 /// Inputs of a backup that may go live.
@@ -55,7 +55,7 @@ impl BackupInputs {
             }
         }
         let live = self.live.get_or_insert_with(|| {
-            let clock = GuestClock::starting_at(self.logged.last_time_ns());
+            let clock = HostClock::starting_at(self.logged.last_time_ns());
             let recorder = Box::new(PipeRecorder::new(Arc::clone(&self.pipe)));
             Live::new(
                 clock,

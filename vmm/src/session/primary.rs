@@ -35,7 +35,7 @@ use crate::{
     host::MonotonicClock,
     inputs::{
         Live,
-        live::{GuestClock, random_bytes},
+        live::{HostClock, random_bytes},
     },
 };
 
@@ -214,7 +214,7 @@ impl Session<'_> {
         let (prepared, boot) = self.prepared.take().expect("a pair is formed once");
         let machine = prepared.boot(&boot)?;
         let recorder = Box::new(PipeRecorder::new(Arc::clone(&self.pipe)));
-        let inputs = Live::new(GuestClock::starting_at(0), self.world.inbox(), recorder, 1);
+        let inputs = Live::new(HostClock::starting_at(0), self.world.inbox(), recorder, 1);
         self.vcpu = Some(VcpuThread::spawn(machine, inputs));
         self.world.connect();
         Ok(())

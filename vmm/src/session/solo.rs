@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     engine::Engine,
-    inputs::{Live, live::GuestClock, recorder::Recorder},
+    inputs::{Live, live::HostClock, recorder::Recorder},
     machine::Machine,
 };
 
@@ -38,7 +38,7 @@ pub async fn run<E: Engine + Send + 'static>(
         None => to_pipe,
     };
     let inputs =
-        Live::new(GuestClock::starting_at(0), world.inbox(), recorder, 1).with_jitter(jitter_seed);
+        Live::new(HostClock::starting_at(0), world.inbox(), recorder, 1).with_jitter(jitter_seed);
     let mut vcpu = VcpuThread::spawn(machine, inputs);
     world.connect();
     go_on(world, &pipe, &mut vcpu).await

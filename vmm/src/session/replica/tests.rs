@@ -13,7 +13,7 @@ use crate::{
     effect::Effect,
     engine::{ClockKind, CpuMode, FloatingPoint, Goal, Registers, Reply},
     inputs::{
-        Divergence, Live, Logged, live::GuestClock, logged::LogSource, recent::RECENT_ENTRIES,
+        Divergence, Live, Logged, live::HostClock, logged::LogSource, recent::RECENT_ENTRIES,
         recorder::Recorder,
     },
     machine::{
@@ -48,6 +48,7 @@ const LAST_INTERRUPT: u32 = 300;
 struct Toy {
     state: u64,
     since_exit: u64,
+    retired: u64,
     set_up: usize,
     unanswered: Option<Exit>,
     interrupts: u32,
@@ -62,6 +63,7 @@ impl Toy {
         Self {
             state: 1,
             since_exit: 0,
+            retired: 0,
             set_up: 0,
             unanswered: None,
             interrupts: 0,
@@ -89,6 +91,7 @@ impl Toy {
             .wrapping_mul(0x9E37_79B9_7F4A_7C15)
             .rotate_left(29);
         self.since_exit += 1;
+        self.retired += 1;
         if let Some(left) = &mut self.handling {
             *left -= 1;
             if *left == 0 {
@@ -161,7 +164,7 @@ impl Engine for Toy {
     }
 
     fn retired(&self) -> Option<u64> {
-        None
+        Some(self.retired)
     }
 
     /// Not in a handler, not while it is set up, and otherwise by what its state is.
@@ -246,7 +249,7 @@ impl LogSource for Entries {
 fn record(exits: bool, seed: Option<u64>) -> (Ending, VecDeque<Entry>) {
     let kept = Kept::default();
     let recorder = Box::new(kept.clone());
-    let inputs = Live::new(GuestClock::starting_at(0), Arc::default(), recorder, 1);
+    let inputs = Live::new(HostClock::starting_at(0), Arc::default(), recorder, 1);
     let mut replica = Replica::new(machine(exits), inputs.with_jitter(seed));
     (replica.run().expect("the toy ends"), kept.entries())
 }
@@ -307,7 +310,7 @@ fn a_machine_that_computes_on_for_ever_is_found() {
     // The toy that was recorded exits, the one that replays it does not.
     let (_, entries) = record(true, None);
     let mut entries = entries;
-    entries.retain(|entry| matches!(entry.event, Event::Time { .. }));
+    entries.retain(|entry| matches!(entry.event, Event::Output { .. }));
     let result = replay(false, entries);
     let Err(ReplicaError::Diverged(report)) = result else {
         panic!("{result:?}");
