@@ -28,6 +28,7 @@ pub(crate) mod varint;
 use crate::Entry;
 use crate::protocol::Message;
 
+pub use batch::EntrySizes;
 pub use frame::{
     Decoder, HEADER_BYTES, MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES, canonical_bytes,
     from_canonical_bytes,

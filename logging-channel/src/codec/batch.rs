@@ -20,7 +20,9 @@ use crate::{Entry, Event, Position};
 /// The time that an event tells, if it tells one.
 fn guest_time(event: &mut Event) -> Option<&mut u64> {
     match event {
-        Event::Time { guest_ns } | Event::Tick { guest_ns } => Some(guest_ns),
+        Event::Time { guest_ns } | Event::Tick { guest_ns } | Event::Clock { guest_ns, .. } => {
+            Some(guest_ns)
+        }
         _ => None,
     }
 }
@@ -82,6 +84,19 @@ impl Base {
             at: self.at,
             event,
         }
+    }
+}
+
+/// What each entry of a batch takes, before compression.
+#[derive(Default)]
+pub struct EntrySizes {
+    base: Base,
+}
+
+impl EntrySizes {
+    /// Bytes of the batch's next entry. For the first one of a batch, begin with a new [`EntrySizes`].
+    pub fn next(&mut self, entry: &Entry) -> u64 {
+        super::frame::canonical_bytes(&self.base.compact(entry)).len() as u64
     }
 }
 

@@ -431,3 +431,20 @@ fn canonical_bytes_are_read_back_and_nothing_else_is() {
         assert!(matches!(cut, Err(CodecError::Malformed(_))), "{cut:?}");
     }
 }
+
+proptest! {
+    /// A frame grows by an entry's size when the entry is added.
+    #[test]
+    fn entry_sizes_are_what_they_take_in_a_frame(entries in entries()) {
+        let frame_bytes = |count: usize| {
+            let entries = entries[..count].to_vec();
+            let message = Message::Entries { entries, released_through: 0 };
+            encode_message(&message).unwrap().len() as u64
+        };
+        let mut sizes = EntrySizes::default();
+        let sizes: Vec<u64> = entries.iter().map(|entry| sizes.next(entry)).collect();
+        for count in 2..=entries.len() {
+            prop_assert_eq!(frame_bytes(count) - frame_bytes(count - 1), sizes[count - 1]);
+        }
+    }
+}
