@@ -168,7 +168,7 @@ impl Recording {
     #[must_use]
     pub fn replay(&self, name: &str) -> End {
         let mut command = self.guest.command("replay", self.folder.path(), name);
-        command.args(["--console", "stdio"]);
+        command.args(["--console", "stdio", "--verify"]);
         let child = spawn(command, self.folder.path(), name);
         finish(child, &self.guest, self.folder.path(), name, Talk::Nothing)
     }

@@ -36,7 +36,7 @@ fn replay_changed(recording: &Recording, change: impl FnOnce(&mut Vec<Entry>)) -
     writer.flush().expect("the log is written");
     let output = Command::new(images::lockstep())
         .args(recording.replay_arguments(&changed))
-        .args(["--console", "none"])
+        .args(["--console", "none", "--verify"])
         .output()
         .expect("lockstep runs");
     (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())

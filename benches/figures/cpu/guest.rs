@@ -39,9 +39,9 @@ impl Guest {
     pub fn machine(&self) -> MachineConfig {
         MachineConfig {
             engine: EngineKind::Soft,
-            kernel: self.kernel.clone(),
+            kernel: self.kernel.clone().into(),
             boot: BootProtocol::Auto,
-            initrd: Some(self.initrd.clone()),
+            initrd: Some(self.initrd.clone().into()),
             command_line: self.command_line.clone(),
             memory_bytes: 96 << 20,
             mac: None,

@@ -108,9 +108,9 @@ impl MachineArgs {
         let card = self.mac.or(self.tap.as_ref().map(|_| MacAddress::DEFAULT));
         MachineConfig {
             engine: choice.engine,
-            kernel: self.kernel.clone(),
+            kernel: self.kernel.clone().into(),
             boot: self.boot.into(),
-            initrd: self.initrd.clone(),
+            initrd: self.initrd.clone().map(Into::into),
             command_line: self.cmdline.clone(),
             memory_bytes: self.memory,
             mac: card,

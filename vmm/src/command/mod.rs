@@ -3,9 +3,12 @@
 mod arbiter;
 mod demo;
 mod doctor;
+mod log_args;
 mod machine_args;
 mod pair;
 mod record;
+mod recorded_machine;
+mod replay;
 mod run;
 
 use std::{future::Future, process::ExitCode};
@@ -47,7 +50,7 @@ enum Verb {
     /// Run a machine alone and record it
     Record(record::RecordArgs),
     /// Replay a recorded machine
-    Replay(record::ReplayArgs),
+    Replay(replay::ReplayArgs),
     /// Tell what this host can do, and which engine suits it
     Doctor(doctor::DoctorArgs),
 }
@@ -62,7 +65,7 @@ impl Command {
             Verb::Arbiter(args) => arbiter::run(&args),
             Verb::Demo(args) => demo::run(&args),
             Verb::Record(args) => record::record(&args),
-            Verb::Replay(args) => record::replay(&args),
+            Verb::Replay(args) => replay::replay(&args),
             Verb::Doctor(args) => doctor::run(&args),
         }
     }

@@ -1,42 +1,32 @@
-//! `lockstep record` and `lockstep replay`: a machine alone, and the same again from its log.
+//! `lockstep record`: a machine alone, and its log.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::bail;
 use clap::Args;
+use logging_channel::log_file::Keeper;
 use vmm::{
     host::Role,
-    session::{
-        SessionError,
-        playback::{self, FileRecorder},
-        replica::ReplicaError,
-        reports::Reporter,
-        setup::Prepared,
-        solo,
-    },
+    session::{playback::FileRecorder, reports::Reporter, setup::Prepared, solo},
 };
 
-use super::{HALTED, block_on, boot_choices, machine_args::MachineArgs, unless_quit};
+use super::{
+    block_on, boot_choices,
+    log_args::{self, LogFormArgs},
+    machine_args::MachineArgs,
+    unless_quit,
+};
 
 /// Options of `lockstep record`.
 #[derive(Args)]
 pub struct RecordArgs {
     /// Write the log to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Log")]
     log: PathBuf,
+    #[command(flatten)]
+    form: LogFormArgs,
     /// Vary the timing of inputs at random, by this seed: for tests of replay
     #[arg(long, value_name = "NUMBER")]
     timing_seed: Option<u64>,
-    #[command(flatten)]
-    machine: MachineArgs,
-}
-
-/// Options of `lockstep replay`.
-#[derive(Args)]
-pub struct ReplayArgs {
-    /// The log to replay
-    #[arg(long, value_name = "FILE")]
-    log: PathBuf,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -46,7 +36,8 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Solo, args.machine.event_sink()?);
     let prepared = Prepared::new(&args.machine.config(&reporter))?;
     let boot = boot_choices()?;
-    let recorder = FileRecorder::create(&args.log, prepared.identity().clone(), boot.clone())?;
+    let header = log_args::header(&prepared, &boot, Keeper::Record);
+    let recorder = FileRecorder::create(&args.log, &header, &args.form.options(&prepared))?;
     let machine = prepared.boot(&boot)?;
     let _raw = args.machine.raw_terminal()?;
     block_on(async {
@@ -62,31 +53,4 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
-}
-
-/// Replays a recorded machine, and compares.
-pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let reporter = Reporter::new(Role::Replay, args.machine.event_sink()?);
-    let reader = playback::open(&args.log)?;
-    let prepared = Prepared::new(&args.machine.config(&reporter))?;
-    let differences = reader.header().identity.mismatches(prepared.identity());
-    if !differences.is_empty() {
-        let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
-        bail!(
-            "{} was recorded on another machine: {}",
-            args.log.display(),
-            differences.join("; ")
-        );
-    }
-    let machine = prepared.boot(&reader.header().boot)?;
-    let replayed = playback::replay(machine, reader, args.machine.console.open()?);
-    let ending = match replayed {
-        Err(SessionError::Replica(ReplicaError::Diverged(report))) => {
-            reporter.diverged(&report);
-            return Ok(HALTED.into());
-        }
-        ending => ending?,
-    };
-    reporter.ended(&ending);
-    Ok(ExitCode::SUCCESS)
 }

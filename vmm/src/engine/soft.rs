@@ -22,6 +22,9 @@ use crate::machine::{
 /// Its clock counts every retired instruction, every iteration of a repeated string instruction and every delivered exception.
 const CLOCK: &str = "instructions";
 
+/// The CPU model that its guests see.
+pub const MODEL: &str = x86_engine::model::MODEL;
+
 /// EFER.LMA: long mode is active (SDM 3A 2.2.1).
 const EFER_LMA: u64 = 1 << 10;
 
@@ -89,7 +92,7 @@ impl Engine for SoftEngine {
     }
 
     fn cpu_model(&self) -> String {
-        x86_engine::model::MODEL.to_owned()
+        MODEL.to_owned()
     }
 
     fn boot(&mut self, state: &BootState) -> Result<(), EngineError> {

@@ -109,6 +109,22 @@ pub enum Event {
         /// The last entries that agreed, the oldest first.
         last_entries: Vec<String>,
     },
+    /// What a second replay says of a divergence.
+    SecondOpinion {
+        /// In words.
+        text: String,
+        /// The last position at which two replays are alike, where they part.
+        alike_at: Option<Position>,
+        /// The next one, at which they differ.
+        different_at: Option<Position>,
+    },
+    /// The log that is replayed ends, and the guest had not.
+    LogEnded {
+        /// Where.
+        position: Position,
+        /// Of the whole machine there, in hexadecimal.
+        digest: String,
+    },
     /// The guest ended by itself.
     Ended {
         /// Reset, halted or triple fault.

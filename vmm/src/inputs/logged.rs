@@ -35,6 +35,7 @@ pub struct Logged<S> {
     last_at: Position,
     last_time_ns: u64,
     recent: RecentEntries,
+    passes_over_digests: bool,
 }
 
 impl<S: LogSource> Logged<S> {
@@ -48,7 +49,26 @@ impl<S: LogSource> Logged<S> {
             last_at: Position::default(),
             last_time_ns: 0,
             recent: RecentEntries::default(),
+            passes_over_digests: false,
         }
+    }
+
+    /// The same, but the machine's periodic digests are not asked for.
+    #[must_use]
+    pub fn passing_over_digests(mut self) -> Self {
+        self.passes_over_digests = true;
+        self
+    }
+
+    /// Where the entries come from.
+    #[must_use]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Where the entries come from.
+    pub fn source_mut(&mut self) -> &mut S {
+        &mut self.source
     }
 
     /// Number of the last entry that was replayed, 0 before the first.
@@ -122,6 +142,16 @@ impl<S: LogSource> Logged<S> {
         Err(self.parted(at, &"a machine that computes on without an exit"))
     }
 
+    fn pass_over_digests(&mut self, at: Position) -> Result<(), InputError> {
+        loop {
+            let entry = self.peek(at)?;
+            if entry.at != at || !matches!(entry.event, Event::Digest { .. }) {
+                return Ok(());
+            }
+            self.done(None);
+        }
+    }
+
     /// The entry that was peeked at is replayed.
     fn done(&mut self, suppressed: Option<Effect>) -> Event {
         let entry = self.next.take().expect("just peeked");
@@ -164,6 +194,9 @@ impl<S: LogSource> Inputs for Logged<S> {
     }
 
     fn next(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError> {
+        if self.passes_over_digests {
+            self.pass_over_digests(at)?;
+        }
         let entry = self.peek(at)?;
         if entry.at < at || (entry.at > at && machine.halted()) {
             let actual = if machine.halted() {

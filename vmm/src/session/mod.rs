@@ -20,6 +20,7 @@ pub mod playback;
 pub mod primary;
 pub mod replica;
 pub mod reports;
+pub mod second_opinion;
 pub mod setup;
 pub mod solo;
 pub mod time_travel;
@@ -93,6 +94,9 @@ pub enum SessionError {
     /// See [`LogError`].
     #[error(transparent)]
     Log(#[from] LogError),
+    /// See [`bisect::BisectError`].
+    #[error(transparent)]
+    Bisect(#[from] bisect::BisectError),
     /// Two pairs with the same arbiter state are started at once.
     #[error(
         "Somebody else took term {term} at the same moment: does another pair use this arbiter state? Give each pair its own"

@@ -72,6 +72,21 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
         }
     }
 
+    /// Goes around the figure so many times, or until the guest ends.
+    ///
+    /// # Errors
+    /// See [`ReplicaError`].
+    pub fn run_turns(&mut self, count: u32) -> Result<Option<Ending>, ReplicaError> {
+        for _ in 0..count {
+            match self.turn() {
+                Ok(None) => {}
+                Ok(ending) => return Ok(ending),
+                Err(error) => return Err(self.report(error)),
+            }
+        }
+        Ok(None)
+    }
+
     /// A divergence becomes a report; other errors stay what they are.
     fn report(&mut self, error: ReplicaError) -> ReplicaError {
         let ReplicaError::Inputs(InputError::Diverged(divergence)) = error else {

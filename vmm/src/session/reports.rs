@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use logging_channel::protocol::Report;
+use logging_channel::{Digest, Position, protocol::Report};
 
 use crate::{
     doctor::Choice,
@@ -10,7 +10,7 @@ use crate::{
         events::{Event, EventSink, Role},
         say,
     },
-    session::{divergence::DivergenceReport, replica::Ending},
+    session::{divergence::DivergenceReport, replica::Ending, second_opinion::Opinion},
     symbols::Symbols,
 };
 
@@ -93,6 +93,32 @@ impl Reporter {
             mode: mode.to_string(),
             symbol,
             last_entries: divergence.last_entries,
+        });
+    }
+
+    /// What a second replay says of a divergence.
+    pub fn opinion(&self, opinion: &Opinion) {
+        let opinion = opinion.clone().named(&self.symbols);
+        self.note(&opinion.to_string());
+        let first = match &opinion {
+            Opinion::Unlike(first) => Some(first),
+            _ => None,
+        };
+        self.events.emit(&Event::SecondOpinion {
+            text: opinion.to_string(),
+            alike_at: first.map(|first| first.alike_at),
+            different_at: first.map(|first| first.at),
+        });
+    }
+
+    /// The log ends, and the guest had not.
+    pub fn log_ended(&self, at: Position, digest: &Digest) {
+        self.note(&format!(
+            "the log ends at {at}, and the guest had not: digest {digest}"
+        ));
+        self.events.emit(&Event::LogEnded {
+            position: at,
+            digest: digest.to_string(),
         });
     }
 
