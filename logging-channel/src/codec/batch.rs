@@ -167,3 +167,6 @@ impl<'de> Visitor<'de> for EntriesFrom {
         Ok(entries)
     }
 }
+
+#[cfg(test)]
+mod tests;
