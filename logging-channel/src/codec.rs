@@ -16,7 +16,7 @@
 //! The header has a checksum of its own because a damaged length would otherwise leave the
 //! receiver waiting for bytes that nobody sends. What always holds: a decoded batch has entries in
 //! sequence, every bit of a frame is covered by a check, and no length is believed before its limit
-//! is checked.
+//! is checked: whatever the bytes, decoding a message needs at most 4 MiB besides the frame itself.
 
 pub(crate) mod batch;
 pub(crate) mod frame;
@@ -160,6 +160,15 @@ fn check_sequence(entries: &[Entry]) -> Result<(), CodecError> {
     Ok(())
 }
 
+/// How the payload of a [`Message::Entries`] begins: with its place among the messages.
+const ENTRIES_TAG: u8 = 3;
+
 fn decode_message(payload: &[u8]) -> Result<Message, CodecError> {
+    if payload.len() > MAX_CONTROL_BYTES && payload[0] != ENTRIES_TAG {
+        return Err(CodecError::TooLong {
+            bytes: payload.len() as u64,
+            limit: MAX_CONTROL_BYTES,
+        });
+    }
     frame::decode_payload(payload)
 }

@@ -182,3 +182,6 @@ impl<'de> Visitor<'de> for EntriesFrom {
         Ok(entries)
     }
 }
+
+#[cfg(test)]
+mod tests;

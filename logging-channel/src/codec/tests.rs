@@ -39,8 +39,10 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// Positions that stay, go on a little, or are anywhere.
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
-    let place = (any::<u64>(), any::<u64>(), event());
+    let number = || prop_oneof![0..3_u64, 0..5000_u64, any::<u64>()];
+    let place = (number(), number(), event());
     (1..u64::MAX / 2, prop::collection::vec(place, 0..40)).prop_map(|(first, places)| {
         let entry = |(seq, (exits, instructions, event))| Entry {
             seq,
@@ -221,6 +223,17 @@ proptest! {
     }
 
     #[test]
+    fn random_batches_never_panic_and_decode_in_sequence(
+        payload in prop::collection::vec(any::<u8>(), 0..2000),
+    ) {
+        let (messages, _) = decode_all(&frame_around(&[&[ENTRIES_TAG][..], &payload].concat()));
+        for message in messages {
+            let Message::Entries { entries, .. } = message else { panic!("{message:?}") };
+            prop_assert_eq!(check_sequence(&entries), Ok(()));
+        }
+    }
+
+    #[test]
     fn size_bytes_is_an_upper_bound(entries in entries()) {
         let sum: u64 = entries.iter().map(Entry::size_bytes).sum();
         let frame = encode_message(&Message::Entries { entries, released_through: u64::MAX });
@@ -384,6 +397,20 @@ fn control_messages_are_short() {
     assert!(
         matches!(error, CodecError::Oversized { what: "Refuse", .. }),
         "{error}"
+    );
+}
+
+#[test]
+fn a_long_message_that_is_no_batch_is_refused_before_it_is_decoded() {
+    let mut payload = vec![0; MAX_CONTROL_BYTES + 1];
+    payload[0] = 2;
+    let too_long = CodecError::TooLong {
+        bytes: payload.len() as u64,
+        limit: MAX_CONTROL_BYTES,
+    };
+    assert_eq!(
+        decode_all(&frame_around(&payload)),
+        (vec![], Some(too_long))
     );
 }
 

@@ -7,8 +7,10 @@
 //! A log that ends inside a frame has a *torn tail*: everything before it is good, and the reader says where it ends.
 
 mod compression;
+mod cut;
 mod files;
 mod header;
+mod keeper;
 mod reader;
 mod segment;
 mod writer;
@@ -18,8 +20,10 @@ use std::path::{Path, PathBuf};
 
 use crate::codec::CodecError;
 
+pub use cut::{Cut, cut_torn_tail};
 pub use files::segment_path;
 pub use header::{Image, ImageKind, Keeper, LogHeader, LogOptions, MAX_IMAGE_BYTES};
+pub use keeper::{KEEPER_QUEUE_BYTES, LogKeeper};
 pub use reader::{LogReader, Place};
 pub use writer::LogWriter;
 
@@ -125,6 +129,16 @@ pub enum LogError {
     InTheWay {
         /// The file.
         file: PathBuf,
+    },
+    /// More entries came than the file could take: see [`LogKeeper`].
+    #[error(
+        "Log ends before entry {first_lost}: {bytes} bytes wait to be written, its disk is too slow"
+    )]
+    TooSlow {
+        /// What waited then.
+        bytes: u64,
+        /// The first entry that the log does not have.
+        first_lost: u64,
     },
     /// An image is not what it should be.
     #[error("The {kind} of {bytes} bytes is not the one that the log's identity names")]

@@ -152,6 +152,16 @@ impl LogReader {
         }
     }
 
+    /// The number of the segment that is read.
+    pub(super) fn segment_number(&self) -> u32 {
+        self.number
+    }
+
+    /// Where in that segment the mark of a next one begins, if it was read.
+    pub(super) fn continued_at(&self) -> Option<u64> {
+        self.continued_at
+    }
+
     fn read_batch(&mut self) -> Result<Option<Vec<Entry>>, LogError> {
         loop {
             let begin = self.segment.offset();
@@ -230,10 +240,13 @@ impl LogReader {
 }
 
 /// A segment whose header was read.
-fn open_segment(path: PathBuf, last_entry: u64) -> Result<(SegmentReader, LogHeader), LogError> {
+pub(super) fn open_segment(
+    path: PathBuf,
+    last_entry: u64,
+) -> Result<(SegmentReader, LogHeader), LogError> {
     let mut segment = SegmentReader::open(path)?;
     match segment.next(last_entry)? {
-        Some(FileFrame::Header(header)) => Ok((segment, header)),
+        Some(FileFrame::Header(header)) => Ok((segment, *header)),
         Some(other) => Err(segment.unexpected(other.name(), "a header")),
         None => Err(LogError::Torn {
             file: segment.path().to_owned(),

@@ -19,7 +19,7 @@ use crate::codec::frame::{FILE_MAGIC, HEADER_BYTES, Header, decode_payload, enco
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum FileFrame {
     /// The first frame of every segment.
-    Header(LogHeader),
+    Header(Box<LogHeader>),
     /// A piece of an image; only in segment 0, between header and entries.
     Image {
         kind: ImageKind,
@@ -64,7 +64,7 @@ impl SegmentWriter {
             compressor,
             bytes: 0,
         };
-        segment.write(&FileFrame::Header(header))?;
+        segment.write(&FileFrame::Header(Box::new(header)))?;
         Ok(segment)
     }
 

@@ -125,6 +125,12 @@ impl LogWriter {
         self.last_entry
     }
 
+    /// The first file of the log.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn rotate(&mut self, first_seq: u64) -> Result<(), LogError> {
         self.header.segment += 1;
         self.header.first_seq = first_seq;
