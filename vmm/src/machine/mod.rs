@@ -404,3 +404,6 @@ fn tsc(time_ns: u64) -> u64 {
     const { assert!(layout::TSC_HZ == 1_000_000_000, "one count a nanosecond") };
     time_ns
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,8 @@
 //!                                                  └─ closed ► stops
 //! ```
 //!
-//! Nothing else about the machine changes. The guest's clock goes on from the latest time in the log.
+//! Nothing else about the machine changes. The guest's clock goes on from the latest time in the log; where instructions drive it, from what it
+//! shows by then (`Live` sees to that).
 
 use std::sync::Arc;
 

@@ -266,6 +266,11 @@ fn what_was_recorded_between_instructions_replays_there() {
             matches!(entry.event, Event::Interrupt { .. }) && entry.at.instructions > 0
         });
         assert!(inside.count() > 0, "interrupts landed between exits");
+        let read = |entry: &Entry| matches!(entry.event, Event::Time { .. });
+        assert!(
+            !entries.iter().any(read),
+            "a read of the PM timer needs no entry"
+        );
         let stepped = |entry: &Entry| matches!(entry.event, Event::Step { .. });
         assert!(!entries.iter().any(stepped), "positions are enough");
         assert_eq!(
