@@ -42,6 +42,7 @@ const PURE: [(&str, &[&str]); 21] = [
     ("logging-channel/src/protocol", &[]),
     ("arbiter/src/core.rs", &[]),
     ("vmm/x86-engine/src/run.rs", &[]),
+    ("vmm/x86-engine/src/run", &[]),
     ("vmm/x86-engine/src/state.rs", &[]),
     ("vmm/x86-engine/src/model.rs", &[]),
     ("vmm/x86-engine/src/flags.rs", &[]),

@@ -14,11 +14,13 @@
 
 pub mod any;
 pub mod checkpoint;
+pub mod inspect;
 pub mod kvm;
 pub mod soft;
 
 pub use any::AnyEngine;
 pub use checkpoint::Checkpoint;
+pub use inspect::Inspect;
 
 use crate::machine::boot::BootState;
 

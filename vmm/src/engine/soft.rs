@@ -33,6 +33,8 @@ pub struct SoftEngine {
     cpu: Cpu,
     /// Outlives the CPU, which has the mapping's address.
     memory: GuestMemory,
+    /// Where it stops for a debugger, ascending.
+    addresses: Vec<u64>,
 }
 
 impl SoftEngine {
@@ -58,6 +60,7 @@ impl SoftEngine {
         Ok(Self {
             cpu: Cpu::new(ram),
             memory: memory.clone(),
+            addresses: Vec::new(),
         })
     }
 
@@ -71,6 +74,22 @@ impl SoftEngine {
         let mut state = self.save();
         state.general[NUMBERS.get(index).copied().unwrap_or(index)] = value;
         self.restore(&state)
+    }
+
+    /// The CPU's whole state, to look at.
+    pub(super) fn state(&self) -> State {
+        self.cpu.save()
+    }
+
+    /// Stops at these linear addresses from now on.
+    pub(super) fn stop_at(&mut self, addresses: &[u64]) {
+        self.addresses = addresses.to_vec();
+        self.addresses.sort_unstable();
+    }
+
+    /// Whether it has just come to one of them.
+    pub(super) fn stands_at_address(&self) -> bool {
+        self.cpu.arrived_at(&self.addresses)
     }
 
     /// Tells the CPU what was written behind its back.
@@ -110,7 +129,12 @@ impl Engine for SoftEngine {
             Goal::Instructions(count) => x86_engine::Goal::Instructions(count),
             Goal::Interruptible { limit } => x86_engine::Goal::Interruptible { limit },
         };
-        Ok(match self.cpu.run(goal) {
+        let stop = if self.addresses.is_empty() {
+            self.cpu.run(goal)
+        } else {
+            self.cpu.run_to_addresses(goal, &self.addresses)
+        };
+        Ok(match stop {
             x86_engine::Stop::Exit(exit) => Stop::Exit(exit_of(exit)),
             x86_engine::Stop::Reached => Stop::Reached,
         })

@@ -16,7 +16,9 @@ pub mod boot;
 pub mod clock;
 pub mod compare;
 pub mod digest;
+pub mod inspect;
 pub mod layout;
+pub mod linear;
 pub mod memory;
 pub mod state;
 

@@ -27,6 +27,7 @@ use self::{
 };
 use super::{
     ClockKind, CpuMode, Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop,
+    inspect::SystemState,
 };
 use crate::machine::{
     GuestMemory,
@@ -488,6 +489,18 @@ impl Engine for KvmEngine {
             rflags: r.rflags,
             control: [s.cr0, s.cr2, s.cr3, s.cr4],
             segment_bases: [s.fs.base, s.gs.base],
+        })
+    }
+}
+
+impl KvmEngine {
+    /// What only people look at.
+    pub(super) fn system(&self) -> Result<SystemState, EngineError> {
+        let s = self.vcpu.sregs()?;
+        Ok(SystemState {
+            selectors: [s.es, s.cs, s.ss, s.ds, s.fs, s.gs].map(|segment| segment.selector),
+            code_base: s.cs.base,
+            efer: s.efer,
         })
     }
 }

@@ -2,32 +2,12 @@
 
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::machine::GuestMemory;
+use crate::machine::{GuestMemory, linear};
 
-const PRESENT: u64 = 1;
-const PAGE_SIZE_BIT: u64 = 1 << 7;
-const ADDRESS_MASK: u64 = 0x000F_FFFF_FFFF_F000;
-
-/// The guest-physical address of `linear` under the page tables at `cr3`, if it is mapped. Sets no
-/// accessed bit: the guest must not see that somebody looked.
+/// The guest-physical address of `linear` under the page tables at `cr3`, if it is mapped.
 #[must_use]
 pub fn translate(memory: &GuestMemory, cr3: u64, linear: u64) -> Option<u64> {
-    let mut table = cr3 & ADDRESS_MASK;
-    for level in (0..4).rev() {
-        let shift = 12 + 9 * level;
-        let entry: u64 = memory
-            .read_obj(GuestAddress(table + ((linear >> shift) & 0x1FF) * 8))
-            .ok()?;
-        if entry & PRESENT == 0 {
-            return None;
-        }
-        if level == 0 || (level < 3 && entry & PAGE_SIZE_BIT != 0) {
-            let offset_mask = (1 << shift) - 1;
-            return Some((entry & ADDRESS_MASK & !offset_mask) | (linear & offset_mask));
-        }
-        table = entry & ADDRESS_MASK;
-    }
-    None
+    linear::four_level(memory, cr3, linear)
 }
 
 /// Reads `N` 64-bit words from `linear` on.

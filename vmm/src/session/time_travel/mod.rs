@@ -17,6 +17,7 @@
 //!   an instruction. [`TimeMachine::settle`] goes there, and steps lead from departure to departure: a step over HLT
 //!   leads to the first instruction of the handler that wakes the vCPU.
 
+mod breakpoints;
 mod origin;
 mod snapshots;
 mod steer;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use logging_channel::{Entry, Position};
 
+pub use breakpoints::{Found, Halt, Search};
 pub use origin::{Described, Origin};
 pub use snapshots::Limits;
 
@@ -251,7 +253,7 @@ impl<E: Checkpoint> TimeMachine<E> {
     pub fn step_back(&mut self) -> Result<bool, TravelError> {
         let at = self.position();
         let whole = self.fresh || self.stop.is_none();
-        self.wish_for_near();
+        self.wish_for_near(at, self.retired());
         if at.instructions > 0 {
             let instructions = at.instructions - 1;
             self.run_to(Position { instructions, ..at })?;
@@ -304,9 +306,8 @@ impl<E: Checkpoint> TimeMachine<E> {
         self.machine().clock_kind() == ClockKind::Instructions
     }
 
-    /// Sees to it that there will be a snapshot not far behind where the machine stands now.
-    fn wish_for_near(&mut self) {
-        let (at, retired) = (self.position(), self.retired());
+    /// Sees to it that there will be a snapshot not far behind a moment that the machine has been at.
+    fn wish_for_near(&mut self, at: Position, retired: u64) {
         let nearest = self.snapshots.as_ref().and_then(|kept| kept.before(at));
         if nearest.is_some_and(|nearest| retired - nearest.retired > 4 * NEAR_INSTRUCTIONS) {
             self.wish = Some(retired - NEAR_INSTRUCTIONS);

@@ -144,6 +144,12 @@ impl<S> Snapshots<S> {
         self.kept[..after].last()
     }
 
+    /// The last one before `position`.
+    pub(super) fn strictly_before(&self, position: Position) -> Option<&Snapshot<S>> {
+        let here = self.kept.partition_point(|kept| kept.at < position);
+        self.kept[..here].last()
+    }
+
     /// Whether a machine that arrives at `position` is worth keeping.
     pub(super) fn wants(&self, position: Position, retired: u64) -> bool {
         self.before(position).is_none_or(|nearest| {
