@@ -2,7 +2,9 @@
 
 use super::{
     ClockKind, CpuMode, Engine, EngineError, EngineKind, FloatingPoint, Goal, Registers, Reply,
-    Stop, kvm::KvmEngine, soft::SoftEngine,
+    Stop,
+    kvm::{CountKind, KvmEngine},
+    soft::SoftEngine,
 };
 use crate::machine::{GuestMemory, boot::BootState};
 
@@ -21,8 +23,20 @@ impl AnyEngine {
     /// # Errors
     /// If the host lacks what the engine needs.
     pub fn new(kind: EngineKind, memory: &GuestMemory) -> Result<Self, EngineError> {
+        Self::counting(kind, CountKind::default(), memory)
+    }
+
+    /// The same; KVM counts `count`. The software CPU counts every instruction whatever is asked.
+    ///
+    /// # Errors
+    /// If the host lacks what the engine needs.
+    pub fn counting(
+        kind: EngineKind,
+        count: CountKind,
+        memory: &GuestMemory,
+    ) -> Result<Self, EngineError> {
         match kind {
-            EngineKind::Kvm => KvmEngine::new(memory).map(Self::Kvm),
+            EngineKind::Kvm => KvmEngine::new(memory, count).map(Self::Kvm),
             EngineKind::Soft => SoftEngine::new(memory).map(Self::Soft),
         }
     }

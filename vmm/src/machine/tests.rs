@@ -100,6 +100,13 @@ impl Engine for Script {
         Ok(Registers::default())
     }
 
+    fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        Ok(CpuMode {
+            privilege: 0,
+            bits: 64,
+        })
+    }
+
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {
         unreachable!("nobody asks")
     }
