@@ -1,13 +1,9 @@
 //! `--log FILE` and what goes with it, for the commands that write a log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use logging_channel::{
-    identity::BootChoices,
-    log_file::{Keeper, LogHeader, LogOptions},
-};
-use vmm::session::setup::Prepared;
+use vmm::session::black_box::BlackBoxOptions;
 
 use super::machine_args::parse_size;
 
@@ -24,15 +20,12 @@ pub struct LogFormArgs {
 }
 
 impl LogFormArgs {
-    /// What is asked for, for this machine.
-    pub fn options(&self, prepared: &Prepared) -> LogOptions {
-        LogOptions {
+    /// A log in this file.
+    pub fn at(&self, path: &Path) -> BlackBoxOptions {
+        BlackBoxOptions {
+            path: path.to_owned(),
             rotate_bytes: self.log_rotate,
-            images: if self.log_images {
-                prepared.log_images()
-            } else {
-                Vec::new()
-            },
+            with_images: self.log_images,
         }
     }
 }
@@ -47,7 +40,9 @@ pub struct BlackBoxArgs {
     pub form: LogFormArgs,
 }
 
-/// The beginning of a log of this machine.
-pub fn header(prepared: &Prepared, boot: &BootChoices, keeper: Keeper) -> LogHeader {
-    LogHeader::new(prepared.identity().clone(), boot.clone(), keeper)
+impl BlackBoxArgs {
+    /// The log, if one is asked for.
+    pub fn options(&self) -> Option<BlackBoxOptions> {
+        self.log.as_deref().map(|path| self.form.at(path))
+    }
 }

@@ -3,6 +3,7 @@
 mod arbiter;
 mod demo;
 mod doctor;
+mod log;
 mod log_args;
 mod machine_args;
 mod pair;
@@ -51,6 +52,8 @@ enum Verb {
     Record(record::RecordArgs),
     /// Replay a recorded machine
     Replay(replay::ReplayArgs),
+    /// Tell what is in a log: info, dump, stats, verify
+    Log(log::LogArgs),
     /// Tell what this host can do, and which engine suits it
     Doctor(doctor::DoctorArgs),
 }
@@ -66,6 +69,7 @@ impl Command {
             Verb::Demo(args) => demo::run(&args),
             Verb::Record(args) => record::record(&args),
             Verb::Replay(args) => replay::replay(&args),
+            Verb::Log(args) => log::run(&args),
             Verb::Doctor(args) => doctor::run(&args),
         }
     }

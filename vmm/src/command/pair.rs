@@ -19,7 +19,10 @@ use vmm::{
     },
 };
 
-use super::{block_on, boot_choices, exit_code, machine_args::MachineArgs, unless_quit};
+use super::{
+    block_on, boot_choices, exit_code, log_args::BlackBoxArgs, machine_args::MachineArgs,
+    unless_quit,
+};
 
 /// What both replicas are told about the pair.
 #[derive(Args)]
@@ -44,6 +47,8 @@ pub struct PrimaryArgs {
     #[command(flatten)]
     pair: PairArgs,
     #[command(flatten)]
+    black_box: BlackBoxArgs,
+    #[command(flatten)]
     machine: MachineArgs,
 }
 
@@ -56,16 +61,24 @@ pub struct BackupArgs {
     #[command(flatten)]
     pair: PairArgs,
     #[command(flatten)]
+    black_box: BlackBoxArgs,
+    #[command(flatten)]
     machine: MachineArgs,
 }
 
 impl PairArgs {
-    fn options(&self, reporter: Reporter, connect_timeout: Duration) -> PairOptions {
+    fn options(
+        &self,
+        reporter: Reporter,
+        black_box: &BlackBoxArgs,
+        connect_timeout: Duration,
+    ) -> PairOptions {
         PairOptions {
             arbiter: Arc::new(Arbiter::new(self.arbiter.clone())),
             timing: Timing::with_failure_timeout(Duration::from_millis(self.failure_timeout)),
             limits: Limits::default(),
             connect_timeout,
+            log: black_box.options(),
             reporter,
         }
     }
@@ -77,9 +90,11 @@ pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
     let prepared = Prepared::new(&args.machine.config(&reporter))?;
     let boot = boot_choices()?;
     let _raw = args.machine.raw_terminal()?;
-    let options = args
-        .pair
-        .options(reporter.clone(), Duration::from_secs(args.connect_timeout));
+    let options = args.pair.options(
+        reporter.clone(),
+        &args.black_box,
+        Duration::from_secs(args.connect_timeout),
+    );
     block_on(async {
         let mut world = args.machine.world()?;
         finish(
@@ -94,7 +109,9 @@ pub fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Backup, args.machine.event_sink()?);
     let mut prepared = Prepared::new(&args.machine.config(&reporter))?;
     let _raw = args.machine.raw_terminal()?;
-    let options = args.pair.options(reporter.clone(), Duration::ZERO);
+    let options = args
+        .pair
+        .options(reporter.clone(), &args.black_box, Duration::ZERO);
     block_on(async {
         let mut world = args.machine.world()?;
         loop {

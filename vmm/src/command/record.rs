@@ -3,17 +3,14 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use logging_channel::log_file::Keeper;
+use logging_channel::log_file::{Keeper, LogHeader};
 use vmm::{
     host::Role,
     session::{playback::FileRecorder, reports::Reporter, setup::Prepared, solo},
 };
 
 use super::{
-    block_on, boot_choices,
-    log_args::{self, LogFormArgs},
-    machine_args::MachineArgs,
-    unless_quit,
+    block_on, boot_choices, log_args::LogFormArgs, machine_args::MachineArgs, unless_quit,
 };
 
 /// Options of `lockstep record`.
@@ -36,8 +33,9 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Solo, args.machine.event_sink()?);
     let prepared = Prepared::new(&args.machine.config(&reporter))?;
     let boot = boot_choices()?;
-    let header = log_args::header(&prepared, &boot, Keeper::Record);
-    let recorder = FileRecorder::create(&args.log, &header, &args.form.options(&prepared))?;
+    let header = LogHeader::new(prepared.identity().clone(), boot.clone(), Keeper::Record);
+    let options = args.form.at(&args.log).log_options(&prepared);
+    let recorder = FileRecorder::create(&args.log, &header, &options)?;
     let machine = prepared.boot(&boot)?;
     let _raw = args.machine.raw_terminal()?;
     block_on(async {

@@ -15,12 +15,14 @@ use std::sync::Arc;
 
 use logging_channel::{
     identity::BootChoices,
+    log_file::Keeper,
     protocol::{Backup, BackupAction, BackupEvent, Report},
     transport::Connection,
 };
 
 use super::{
     Outcome, PairOptions, SessionError,
+    black_box::BlackBox,
     claims::Claims,
     feed::LogFeed,
     go_live::BackupInputs,
@@ -43,6 +45,7 @@ struct Session<'a> {
     link: Link,
     claims: Claims,
     reporter: Reporter,
+    black_box: BlackBox,
     feed: Arc<LogFeed>,
     pipe: Arc<LogPipe>,
     world: &'a mut World,
@@ -95,6 +98,7 @@ pub async fn run(
         clock,
         link: Link::to_primary(connection).await?,
         claims: Claims::new(options.arbiter, options.timing.claim_timeout)?,
+        black_box: BlackBox::new(options.log, options.reporter.clone()),
         reporter: options.reporter,
         feed: LogFeed::new(),
         pipe: LogPipe::new(),
@@ -203,7 +207,10 @@ impl Session<'_> {
                     self.link.pair(session);
                     self.start(&boot)?;
                 }
-                BackupAction::Deliver(entries) => self.feed.deliver(entries),
+                BackupAction::Deliver(entries) => {
+                    self.black_box.keep(&entries);
+                    self.feed.deliver(entries);
+                }
                 BackupAction::Released { through } => self.feed.released(through),
                 BackupAction::Drain => {
                     self.feed.drain();
@@ -243,6 +250,7 @@ impl Session<'_> {
 
     fn start(&mut self, boot: &BootChoices) -> Result<(), SessionError> {
         let prepared = self.prepared.take().expect("a pair is formed once");
+        self.black_box.begin(&prepared, boot, Keeper::Backup)?;
         let machine = prepared.boot(boot)?;
         let inputs = BackupInputs::new(
             Arc::clone(&self.feed),
@@ -269,7 +277,9 @@ impl Session<'_> {
             }
         }
         let ending = match (&mut self.vcpu, self.ending) {
-            (Some(vcpu), _) => solo::go_on(self.world, &self.pipe, vcpu).await?,
+            (Some(vcpu), _) => {
+                solo::go_on(self.world, &self.pipe, &mut self.black_box, vcpu).await?
+            }
             (None, Some(ending)) => ending,
             (None, None) => unreachable!("a backup that goes live has a machine"),
         };

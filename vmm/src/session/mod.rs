@@ -8,6 +8,7 @@
 
 pub mod backup;
 pub mod bisect;
+pub mod black_box;
 pub mod claims;
 pub mod divergence;
 pub mod fault;
@@ -37,6 +38,7 @@ use logging_channel::{
 };
 
 use crate::host::HostError;
+use black_box::BlackBoxOptions;
 use replica::{Ending, ReplicaError};
 use reports::Reporter;
 use setup::SetupError;
@@ -52,6 +54,8 @@ pub struct PairOptions {
     pub limits: Limits,
     /// How long a primary looks for its backup.
     pub connect_timeout: Duration,
+    /// Where this replica's log is kept, if one is.
+    pub log: Option<BlackBoxOptions>,
     /// Where the user is told what happens.
     pub reporter: Reporter,
 }
