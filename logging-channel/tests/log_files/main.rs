@@ -5,4 +5,5 @@ mod damage;
 mod fixture;
 mod images;
 mod keeper;
+mod reader_in_python;
 mod segments;

@@ -1,10 +1,12 @@
-//! Segments that are missing, or are another log's.
+//! A log's segments: how long they are, which are missing or another log's, and what a new log does with old ones.
 
 use std::fs;
 
-use logging_channel::log_file::{LogError, LogHeader, LogReader, cut_torn_tail};
+use logging_channel::log_file::{
+    LogError, LogHeader, LogOptions, LogReader, LogWriter, cut_torn_tail,
+};
 
-use crate::fixture::{Log, header};
+use crate::fixture::{Log, entries, header, read};
 
 #[test]
 fn every_entry_comes_back_whatever_the_rotation() {
@@ -110,12 +112,75 @@ fn a_log_may_begin_later_than_its_guest() {
         first_seq: 40,
         ..header()
     };
-    let entries: Vec<_> = crate::fixture::entries(50).split_off(39);
-    let mut writer =
-        logging_channel::log_file::LogWriter::create(&path, &later, &Default::default()).unwrap();
+    let entries = entries(50).split_off(39);
+    let mut writer = LogWriter::create(&path, &later, &LogOptions::default()).unwrap();
     writer.append(entries.clone()).unwrap();
     drop(writer);
-    let (read, end) = crate::fixture::read(&path);
+    let (found, end) = read(&path);
     end.unwrap();
-    assert_eq!(read, entries);
+    assert_eq!(found, entries);
+}
+
+#[test]
+fn progress_ends_at_the_total() {
+    let log = Log::write(Some(4000));
+    let mut reader = LogReader::open(&log.path()).unwrap();
+    assert_eq!(reader.total_bytes(), log.total_bytes());
+    let mut before = 0;
+    while reader.next_batch().unwrap().is_some() {
+        assert!(reader.bytes_read() > before);
+        before = reader.bytes_read();
+    }
+    assert_eq!(before, reader.total_bytes());
+    let last = log.segments().len() - 1;
+    let place = reader.place();
+    assert_eq!(place.file, log.segment(last as u32));
+    assert_eq!(place.offset, log.segments()[last].len() as u64);
+}
+
+#[test]
+fn a_new_log_leaves_nothing_of_the_old_one() {
+    let log = Log::write(Some(4000));
+    fs::write(log.segment(7), b"LS").unwrap();
+    drop(LogWriter::create(&log.path(), &header(), &LogOptions::default()).unwrap());
+    assert_eq!(log.segments().len(), 1);
+    assert!(!log.segment(7).exists());
+    let (count, end) = log.read();
+    end.unwrap();
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn what_is_no_log_is_not_removed() {
+    let log = Log::write(Some(4000));
+    let segments = log.segments();
+    let other = log.segment(7);
+    fs::write(&other, "somebody's notes").unwrap();
+    let error = LogWriter::create(&log.path(), &header(), &LogOptions::default()).unwrap_err();
+    assert!(matches!(error, LogError::InTheWay { file } if file == other));
+    assert_eq!(log.segments(), segments);
+}
+
+/// `log.1` of a log `log` is a segment, `log.01`, `log.1.txt` and `blog.1` are somebody's.
+#[test]
+fn similar_names_are_no_segments() {
+    let log = Log::write(Some(4000));
+    let folder = log.path().parent().unwrap().to_owned();
+    let names = [
+        "log.01",
+        "log.+1",
+        "log.0",
+        "log.1.txt",
+        "blog.99",
+        "log.4294967296",
+        "log.",
+    ];
+    for name in names {
+        fs::write(folder.join(name), "somebody's notes").unwrap();
+    }
+    log.read().1.unwrap();
+    drop(LogWriter::create(&log.path(), &header(), &LogOptions::default()).unwrap());
+    for name in names {
+        assert!(folder.join(name).exists(), "{name}");
+    }
 }
