@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 commands=(
     ip:iproute2 # taps, bridges and network namespaces
     patch:patch # the guest kernel's patches
+    python3:python3 # scripts/show-log.py, and the test that it reads what we write
 )
 
 if ! command -v apt-get >/dev/null; then

@@ -36,7 +36,8 @@ const BINCODE: bincode::config::Configuration<
 pub(super) fn encode<T: Serialize>(magic: [u8; 4], value: &T) -> Result<Vec<u8>, CodecError> {
     let mut frame = vec![0; HEADER_BYTES];
     encode_payload(value, &mut frame)?;
-    seal(magic, frame)
+    seal(magic, 0, &mut frame)?;
+    Ok(frame)
 }
 
 /// Adds the bytes of `value` to `bytes`.
@@ -49,8 +50,9 @@ pub(crate) fn encode_payload<T: Serialize>(
     Ok(())
 }
 
-/// Fills in the header of a frame whose payload stands behind [`HEADER_BYTES`] of room for it.
-pub(crate) fn seal(magic: [u8; 4], mut frame: Vec<u8>) -> Result<Vec<u8>, CodecError> {
+/// Fills in the header of a frame whose payload stands behind [`HEADER_BYTES`] of room for it. The payload's checksum goes on
+/// from `crc_before`, 0 where frames stand alone, and is returned.
+pub(crate) fn seal(magic: [u8; 4], crc_before: u32, frame: &mut [u8]) -> Result<u32, CodecError> {
     let payload_bytes = frame.len() - HEADER_BYTES;
     let Some(length) = u32::try_from(payload_bytes)
         .ok()
@@ -62,7 +64,7 @@ pub(crate) fn seal(magic: [u8; 4], mut frame: Vec<u8>) -> Result<Vec<u8>, CodecE
             limit: MAX_PAYLOAD_BYTES,
         });
     };
-    let payload_crc = crc32fast::hash(&frame[HEADER_BYTES..]);
+    let payload_crc = crc_after(crc_before, &frame[HEADER_BYTES..]);
     frame[0..4].copy_from_slice(&magic);
     frame[4..6].copy_from_slice(&VERSION.to_le_bytes());
     frame[6..8].copy_from_slice(&NO_FLAGS.to_le_bytes());
@@ -70,7 +72,13 @@ pub(crate) fn seal(magic: [u8; 4], mut frame: Vec<u8>) -> Result<Vec<u8>, CodecE
     frame[12..16].copy_from_slice(&payload_crc.to_le_bytes());
     let header_crc = crc32fast::hash(&frame[..16]);
     frame[16..20].copy_from_slice(&header_crc.to_le_bytes());
-    Ok(frame)
+    Ok(payload_crc)
+}
+
+fn crc_after(crc_before: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(crc_before);
+    hasher.update(bytes);
+    hasher.finalize()
 }
 
 pub(crate) fn decode_payload<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
@@ -123,11 +131,12 @@ impl Header {
         })
     }
 
-    pub(crate) fn check_payload(&self, payload: &[u8]) -> Result<(), CodecError> {
-        if crc32fast::hash(payload) != self.payload_crc {
+    /// Checks the payload and returns its checksum, which goes on from `crc_before`.
+    pub(crate) fn check_payload(&self, crc_before: u32, payload: &[u8]) -> Result<u32, CodecError> {
+        if crc_after(crc_before, payload) != self.payload_crc {
             return Err(CodecError::PayloadChecksum);
         }
-        Ok(())
+        Ok(self.payload_crc)
     }
 }
 
@@ -194,7 +203,7 @@ impl Decoder {
         let Some(payload) = rest.get(..header.payload_bytes) else {
             return Ok(None);
         };
-        header.check_payload(payload)?;
+        header.check_payload(0, payload)?;
         let message = super::decode_message(payload)?;
         let frame_bytes = HEADER_BYTES + header.payload_bytes;
         self.pulled += frame_bytes;

@@ -159,6 +159,3 @@ impl LogError {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,8 @@
 //! One file of a log: frames, each with its piece of the file's zstd stream.
 //!
 //! In: frames. Out: bytes of a file, and back. What always holds: a frame that was written is whole in the file before the next one
-//! begins; a frame that is read was whole, had good checksums, and decoded.
+//! begins; a frame that is read was whole, had good checksums, and decoded. A payload's checksum covers the stream from its beginning,
+//! so no frame can be missing before it or have changed places.
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Write};
@@ -52,6 +53,8 @@ pub(super) struct SegmentWriter {
     file: File,
     compressor: Compressor,
     bytes: u64,
+    /// Of the stream so far.
+    crc: u32,
 }
 
 impl SegmentWriter {
@@ -63,6 +66,7 @@ impl SegmentWriter {
             file,
             compressor,
             bytes: 0,
+            crc: 0,
         };
         segment.write(&FileFrame::Header(Box::new(header)))?;
         Ok(segment)
@@ -77,7 +81,7 @@ impl SegmentWriter {
         self.compressor
             .compress(&plain, &mut sealed)
             .map_err(LogError::io("compress", &self.path))?;
-        let sealed = seal(FILE_MAGIC, sealed).map_err(LogError::Encode)?;
+        self.crc = seal(FILE_MAGIC, self.crc, &mut sealed).map_err(LogError::Encode)?;
         self.file
             .write_all(&sealed)
             .map_err(LogError::io("write", &self.path))?;
@@ -99,6 +103,8 @@ pub(super) struct SegmentReader {
     decompressor: Decompressor,
     payload: Vec<u8>,
     offset: u64,
+    /// Of the stream so far.
+    crc: u32,
 }
 
 impl SegmentReader {
@@ -111,6 +117,7 @@ impl SegmentReader {
             decompressor,
             payload: Vec::new(),
             offset: 0,
+            crc: 0,
         })
     }
 
@@ -140,13 +147,17 @@ impl SegmentReader {
         if bytes < header.payload_bytes {
             return Err(self.torn(HEADER_BYTES + bytes, last_entry));
         }
-        let frame = header
-            .check_payload(&self.payload)
-            .and_then(|()| self.decompressor.decompress(&self.payload))
-            .and_then(decode_payload)
+        let frame = self
+            .decode(&header)
             .map_err(|error| self.damaged(error, last_entry))?;
         self.offset += (HEADER_BYTES + header.payload_bytes) as u64;
         Ok(Some(frame))
+    }
+
+    /// What the payload that was read says. It goes through the decompressor only if all of the stream before it did.
+    fn decode(&mut self, header: &Header) -> Result<FileFrame, CodecError> {
+        self.crc = header.check_payload(self.crc, &self.payload)?;
+        decode_payload(self.decompressor.decompress(&self.payload)?)
     }
 
     /// Reads into `buffer` what the file still has; how much.

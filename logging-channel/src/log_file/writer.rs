@@ -80,6 +80,7 @@ impl LogWriter {
     ///
     /// If the entries do not follow those before.
     pub fn append(&mut self, entries: Vec<Entry>) -> Result<(), LogError> {
+        self.check_alive()?;
         let limit = Limits::default().batch_bytes;
         for entry in entries {
             assert_eq!(entry.seq, self.last_entry + 1, "the log has no gap");
@@ -99,11 +100,7 @@ impl LogWriter {
     ///
     /// As for [`append`](Self::append).
     pub fn flush(&mut self) -> Result<(), LogError> {
-        if self.failed {
-            return Err(LogError::Ended {
-                file: self.path.clone(),
-            });
-        }
+        self.check_alive()?;
         if self.collected.is_empty() {
             return Ok(());
         }
@@ -129,6 +126,14 @@ impl LogWriter {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn check_alive(&self) -> Result<(), LogError> {
+        if self.failed {
+            let file = self.path.clone();
+            return Err(LogError::Ended { file });
+        }
+        Ok(())
     }
 
     fn rotate(&mut self, first_seq: u64) -> Result<(), LogError> {
