@@ -27,7 +27,7 @@ use std::{
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
 use super::{
-    DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS,
+    DIGEST_INTERVAL_NS, DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS,
     discipline::{Correction, Discipline, Sample},
     inbox::Inbox,
     jitter::Jitter,
@@ -84,6 +84,10 @@ pub struct Live {
     interrupted_at: Option<Position>,
     /// Exits and slices since the last digest.
     turns: u32,
+    /// Slices alone: they are what makes a log silent.
+    slices: u32,
+    /// When the last digest was.
+    digest_ns: u64,
     jitter: Option<Jitter>,
 }
 
@@ -104,6 +108,8 @@ impl Live {
             next_seq,
             interrupted_at: None,
             turns: 0,
+            slices: 0,
+            digest_ns: 0,
             jitter: None,
         }
     }
@@ -207,6 +213,20 @@ impl Live {
         }
     }
 
+    /// After so many turns; where they may be very short, not before some time is over.
+    fn digest_is_due(&mut self, machine: &dyn Situation) -> bool {
+        if self.turns < DIGEST_TURNS {
+            return false;
+        }
+        let now_ns = self.clock.now_ns();
+        let soon = now_ns < self.digest_ns + DIGEST_INTERVAL_NS;
+        if machine.retired().is_some() && soon && self.slices < DIGEST_TURNS {
+            return false;
+        }
+        (self.turns, self.slices, self.digest_ns) = (0, 0, now_ns);
+        true
+    }
+
     fn defers(&mut self, at: Position, machine: &dyn Situation) -> bool {
         !machine.halted()
             && (at.instructions == 0 || machine.clock_kind() == ClockKind::Instructions)
@@ -216,6 +236,7 @@ impl Live {
     /// Lets the guest run on, to where the world is asked again.
     fn run_on(&mut self, at: Position, machine: &dyn Situation) -> Next {
         self.turns += 1;
+        self.slices += u32::from(at.instructions > 0);
         if machine.clock_kind() == ClockKind::Exits {
             return Next::Run(Goal::Exit);
         }
@@ -278,8 +299,7 @@ impl Inputs for Live {
     }
 
     fn next(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError> {
-        if self.turns >= DIGEST_TURNS {
-            self.turns = 0;
+        if self.digest_is_due(machine) {
             return Ok(Next::Digest);
         }
         if self.defers(at, machine) {

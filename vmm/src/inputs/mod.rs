@@ -46,6 +46,10 @@ fn slice_instructions(wanted: u64, ps_per_instruction: u32) -> u64 {
 /// (`session/pipe.rs`) has its say.
 const DIGEST_TURNS: u32 = 256;
 
+/// Where instructions are counted, a guest that exits all the time has no more than a digest in this time, nanoseconds: its exits cost
+/// less than a microsecond, and the log would consist of digests.
+const DIGEST_INTERVAL_NS: u64 = 5_000_000;
+
 /// On a clock of instructions the log has an entry at least once in so many.
 const MAX_SILENT_INSTRUCTIONS: u64 = DIGEST_TURNS as u64 * MAX_SLICE_INSTRUCTIONS;
 

@@ -297,3 +297,33 @@ fn where_instructions_are_counted_only_a_halted_guest_is_told_that_its_timer_is_
     assert!(matches!(tick, Next::Apply(Event::Tick { .. })), "{tick:?}");
     assert_eq!(kept.events().len(), 1);
 }
+
+#[test]
+fn a_guest_that_exits_all_the_time_has_few_digests_and_one_that_computes_is_never_silent() {
+    let seen = Seen {
+        counted: Some(AHEAD),
+        ..COMPUTING
+    };
+    let (mut live, _, _) = live();
+    live.next(at(0, 0), &seen).expect("open");
+    // As if a digest lay in the future: no time passes.
+    live.digest_ns = u64::MAX / 2;
+    for exit in 0..4 * u64::from(DIGEST_TURNS) {
+        let next = live.next(at(exit, 0), &seen).expect("open");
+        assert!(matches!(next, Next::Run(_)), "{exit}: {next:?}");
+    }
+    for slice in 1..=u64::from(DIGEST_TURNS) {
+        let next = live.next(at(5_000, slice), &seen).expect("open");
+        assert!(matches!(next, Next::Run(_)), "{slice}: {next:?}");
+    }
+    let next = live.next(at(5_000, 1_000), &seen).expect("open");
+    assert_eq!(next, Next::Digest);
+    // From now on it is time that counts.
+    live.digest_ns = 0;
+    let mut exits = 6_000..;
+    let digest = exits.by_ref().take(300).find(|exit| {
+        let next = live.next(at(*exit, 0), &seen).expect("open");
+        next == Next::Digest
+    });
+    assert_eq!(digest, Some(6_000 + u64::from(DIGEST_TURNS)));
+}
