@@ -287,7 +287,8 @@ fn run(
         check(place, next, &now, &[None; BREAKPOINTS])?;
         return Ok(Stop::Here(now));
     }
-    let mut breakpoints = handlers(guest, place, instruction::exceptions(place, next));
+    let vectors = instruction::exceptions(place, next);
+    let mut breakpoints = handlers(guest, place, vectors);
     if target.is_some() {
         breakpoints[BREAKPOINTS - 1] = target;
     }
@@ -316,8 +317,18 @@ fn run(
             },
         };
         check(place, next, &now, &breakpoints)?;
+        if debugging.step
+            && let Some(index) = stopped_at(&breakpoints, &now)
+        {
+            transfer::take_trap_flag_out_of_frame(guest, &now, vectors[index]);
+        }
         return Ok(Stop::Here(now));
     }
+}
+
+fn stopped_at(breakpoints: &[Option<u64>; BREAKPOINTS], now: &Place) -> Option<usize> {
+    let here = Some(now.linear(now.regs.rip));
+    breakpoints.iter().position(|address| *address == here)
 }
 
 /// Whether the guest is where the instruction can have gone.
@@ -332,7 +343,7 @@ fn check(
         None => Some([before.regs.rip; 2]),
         Some(next) => instruction::successors(next),
     };
-    let stopped = breakpoints.contains(&Some(now.linear(rip)));
+    let stopped = stopped_at(breakpoints, now).is_some();
     match expected {
         Some(expected) if !stopped && !expected.contains(&rip) && rip != before.regs.rip => {
             Err(EngineError::Unexpected(format!(
