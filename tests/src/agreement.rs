@@ -14,7 +14,7 @@ use std::{cell::RefCell, rc::Rc};
 use logging_channel::{Digest, Entry, Event, Position};
 use vmm::{
     engine::{
-        ClockKind, Engine, EngineError, Exit, FloatingPoint, Goal, Persist, Registers, Reply, Stop,
+        ClockKind, CpuMode, Engine, EngineError, Exit, FloatingPoint, Goal, Persist, Registers, Reply, Stop,
         kvm::{CountKind, KvmEngine},
         soft::SoftEngine,
     },
@@ -110,6 +110,10 @@ impl Engine for Rewritten {
         self.cpu.registers()
     }
 
+    fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        self.cpu.mode()
+    }
+
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {
         self.cpu.floating_point()
     }
@@ -161,6 +165,10 @@ impl<E: Engine> Engine for Shared<E> {
 
     fn registers(&mut self) -> Result<Registers, EngineError> {
         self.0.borrow_mut().registers()
+    }
+
+    fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        self.0.borrow_mut().mode()
     }
 
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {

@@ -46,7 +46,7 @@ const MOST_ITERATIONS: u64 = 1024;
 pub enum Stepped {
     /// So many counts.
     Counted(u64),
-    /// So many counts, and then an exit, which counts when its instruction is completed.
+    /// So many counts, the exit's own instruction among them if it is over with that, and then an exit.
     Exited(u64, Exit),
 }
 
@@ -63,6 +63,8 @@ struct Shortened {
 #[derive(Debug, Default)]
 pub struct Stepper {
     shortened: Option<Shortened>,
+    /// The instruction of the last exit is over, and counts, once the answer is there.
+    counts_later: bool,
     accepts_interrupts: bool,
 }
 
@@ -86,7 +88,7 @@ impl Stepper {
         let manner = next
             .as_ref()
             .map_or(Manner::Plain, |next| instruction::manner(&place, next));
-        let stepped = match (manner, next) {
+        let mut stepped = match (manner, next) {
             (Manner::SystemCall, Some(next)) => transfer::system_call(guest, place, &next)?,
             (Manner::Repeated(repetition), Some(next)) if repetition.count(&place.regs) != 0 => {
                 self.repeated(guest, &place, next, repetition, most)?
@@ -94,16 +96,22 @@ impl Stepper {
             (Manner::Return(way), Some(next)) => transfer::go_back(guest, &place, &next, way)?,
             _ => single(guest, &place, next.as_ref(), manner)?,
         };
+        if let Stepped::Exited(counts, exit) = &mut stepped {
+            // What goes between a device and memory is done again once the device has answered; everything else is over.
+            let with_memory = matches!(exit, Exit::MmioRead { .. } | Exit::MmioWrite { .. })
+                || next.is_some_and(|next| next.is_string_instruction());
+            self.counts_later = with_memory;
+            *counts += u64::from(!with_memory);
+        }
         self.settle(guest)?;
         Ok(stepped)
     }
 
-    /// After an exit was answered: completes its instruction, or one iteration of it. `true` if that is over, `false` if it exits
-    /// again.
-    pub fn complete(&mut self, guest: &mut Guest) -> Result<bool, EngineError> {
+    /// After an exit was answered: completes its instruction, or one iteration of it, unless it exits again. Returns what is to be counted.
+    pub fn complete(&mut self, guest: &mut Guest) -> Result<u64, EngineError> {
         guest.complete()?;
         if guest.within_instruction() {
-            return Ok(false);
+            return Ok(0);
         }
         if let Some(shortened) = self.shortened.take() {
             let mut regs = guest.vcpu.regs()?;
@@ -113,7 +121,7 @@ impl Stepper {
             guest.vcpu.set_regs(&regs)?;
         }
         self.settle(guest)?;
-        Ok(true)
+        Ok(std::mem::take(&mut self.counts_later).into())
     }
 
     /// Delivers an interrupt: the guest stands at the handler's first instruction then, and nothing was counted.
