@@ -1,5 +1,6 @@
 //! What the end-to-end tests share.
 
+pub mod agreement;
 pub mod engines;
 pub mod exactness;
 pub mod images;

@@ -11,7 +11,7 @@ use vmm::{
         Stop, soft::SoftEngine,
     },
     inputs::Situation,
-    machine::{Machine, boot::BootState},
+    machine::{Machine, boot::{BootState, TscRewrite}},
     session::{
         setup::SetupError,
         time_travel::{Arrival, Limits, Origin, TimeMachine, TravelError},
@@ -347,7 +347,9 @@ impl Checkpoint for Forgetful {
 
 impl Origin<Forgetful> for Subject {
     fn boot(&self) -> Result<Machine<Forgetful>, SetupError> {
-        Ok(self.machine_on(|memory| Forgetful(SoftEngine::new(memory).expect("everywhere"))))
+        Ok(self.machine_on(TscRewrite::Leave, |memory| {
+            Forgetful(SoftEngine::new(memory).expect("everywhere"))
+        }))
     }
 }
 

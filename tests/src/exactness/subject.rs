@@ -96,23 +96,37 @@ impl Subject {
         Self { to_type, ..self }
     }
 
+    pub(crate) fn to_type(&self) -> &'static str {
+        self.to_type
+    }
+
+    pub(crate) fn expected(&self) -> &'static str {
+        self.expected
+    }
+
     /// Its machine, about to execute the first instruction.
     ///
     /// # Panics
     /// If there can be none.
     #[must_use]
     pub fn machine(&self) -> Machine<SoftEngine> {
-        self.machine_on(|memory| SoftEngine::new(memory).expect("the software CPU runs everywhere"))
+        self.machine_on(TscRewrite::Leave, |memory| {
+            SoftEngine::new(memory).expect("the software CPU runs everywhere")
+        })
     }
 
-    /// Its machine on another engine, one of the software CPU's kind.
+    /// Its machine on the engine that `engine` makes of the memory.
     ///
     /// # Panics
     /// If there can be none.
     #[must_use]
-    pub fn machine_on<E: Engine>(&self, engine: impl FnOnce(&GuestMemory) -> E) -> Machine<E> {
+    pub fn machine_on<E: Engine>(
+        &self,
+        tsc: TscRewrite,
+        engine: impl FnOnce(&GuestMemory) -> E,
+    ) -> Machine<E> {
         let memory = allocate_memory(self.memory_bytes).expect("memory");
-        let loaded = boot::load(&memory, &self.images, &CHOICES.rng_seed, TscRewrite::Leave)
+        let loaded = boot::load(&memory, &self.images, &CHOICES.rng_seed, tsc)
             .expect("a guest that can be loaded");
         let engine = engine(&memory);
         let devices = DevicesConfig {

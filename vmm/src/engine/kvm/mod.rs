@@ -196,11 +196,14 @@ impl Engine for KvmEngine {
             .fd()
             .get_fpu()
             .map_err(failed("read the floating-point registers"))?;
+        // KVM_GET_FPU leaves MXCSR out. It is bytes 24 to 27 of the XSAVE area (SDM 1 10.5.1).
+        let area = self.guest.vcpu.fd().get_xsave();
+        let area = area.map_err(failed("read the SSE control register"))?;
         Ok(FloatingPoint {
             st: fpu.fpr,
             xmm: fpu.xmm,
             words: [fpu.fcw, fpu.fsw, u16::from(fpu.ftwx)],
-            mxcsr: fpu.mxcsr,
+            mxcsr: area.region[6],
         })
     }
 

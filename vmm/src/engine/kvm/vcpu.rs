@@ -3,6 +3,8 @@
 //! In: replies as bytes, debug settings. Out: [`RawExit`]. All `unsafe` access to the shared
 //! `kvm_run` page stands here.
 
+use std::cell::Cell;
+
 use kvm_bindings::{
     KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
     KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN,
@@ -66,6 +68,8 @@ pub struct Debugging {
 pub struct Vcpu {
     fd: VcpuFd,
     debugging: Debugging,
+    /// The registers were set since. KVM sets the trap flag, by which it steps, with the settings, and loses it then.
+    step_lost: Cell<bool>,
 }
 
 /// Names the failed call for an error.
@@ -79,6 +83,7 @@ impl Vcpu {
         Self {
             fd,
             debugging: Debugging::default(),
+            step_lost: Cell::new(false),
         }
     }
 
@@ -249,7 +254,8 @@ impl Vcpu {
 
     /// Chooses what else stops the guest.
     pub fn set_debugging(&mut self, debugging: Debugging) -> Result<(), EngineError> {
-        if debugging == self.debugging {
+        let armed = !(debugging.step && self.step_lost.get());
+        if debugging == self.debugging && armed {
             return Ok(());
         }
         let mut settings = kvm_guest_debug::default();
@@ -267,6 +273,7 @@ impl Vcpu {
             .set_guest_debug(&settings)
             .map_err(failed("set breakpoints"))?;
         self.debugging = debugging;
+        self.step_lost.set(false);
         Ok(())
     }
 
@@ -277,6 +284,7 @@ impl Vcpu {
 
     /// Sets the general registers.
     pub fn set_regs(&self, regs: &kvm_regs) -> Result<(), EngineError> {
+        self.step_lost.set(true);
         self.fd.set_regs(regs).map_err(failed("set the registers"))
     }
 

@@ -24,10 +24,6 @@ impl Steps {
     }
 
     fn exited(&mut self, exit: Exit) -> Stop {
-        if exit == Exit::Shutdown {
-            // The exception that could not be delivered.
-            self.retired += 1;
-        }
         self.since_exit = 0;
         Stop::Exit(exit)
     }
@@ -67,8 +63,9 @@ impl ClockSource for Steps {
     }
 
     fn answered(&mut self, guest: &mut Guest, exit: Exit) -> Result<(), EngineError> {
-        if exit != Exit::Shutdown && self.stepper.complete(guest)? {
-            self.retired += 1;
+        if exit != Exit::Shutdown {
+            // Its position is the exit's.
+            self.retired += self.stepper.complete(guest)?;
         }
         Ok(())
     }

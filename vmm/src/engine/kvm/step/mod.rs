@@ -46,7 +46,7 @@ const MOST_ITERATIONS: u64 = 1024;
 pub enum Stepped {
     /// So many counts.
     Counted(u64),
-    /// So many counts, and then an exit, which counts when its instruction is completed.
+    /// So many counts, the exit's own instruction among them if it is over with that, and then an exit.
     Exited(u64, Exit),
 }
 
@@ -63,6 +63,8 @@ struct Shortened {
 #[derive(Debug, Default)]
 pub struct Stepper {
     shortened: Option<Shortened>,
+    /// The instruction of the last exit is over, and counts, once the answer is there.
+    counts_later: bool,
     accepts_interrupts: bool,
 }
 
@@ -86,7 +88,7 @@ impl Stepper {
         let manner = next
             .as_ref()
             .map_or(Manner::Plain, |next| instruction::manner(&place, next));
-        let stepped = match (manner, next) {
+        let mut stepped = match (manner, next) {
             (Manner::SystemCall, Some(next)) => transfer::system_call(guest, place, &next)?,
             (Manner::Repeated(repetition), Some(next)) if repetition.count(&place.regs) != 0 => {
                 self.repeated(guest, &place, next, repetition, most)?
@@ -94,16 +96,22 @@ impl Stepper {
             (Manner::Return(way), Some(next)) => transfer::go_back(guest, &place, &next, way)?,
             _ => single(guest, &place, next.as_ref(), manner)?,
         };
+        if let Stepped::Exited(counts, exit) = &mut stepped {
+            // What goes between a device and memory is done again once the device has answered; everything else is over.
+            let with_memory = matches!(exit, Exit::MmioRead { .. } | Exit::MmioWrite { .. })
+                || next.is_some_and(|next| next.is_string_instruction());
+            self.counts_later = with_memory;
+            *counts += u64::from(!with_memory);
+        }
         self.settle(guest)?;
         Ok(stepped)
     }
 
-    /// After an exit was answered: completes its instruction, or one iteration of it. `true` if that is over, `false` if it exits
-    /// again.
-    pub fn complete(&mut self, guest: &mut Guest) -> Result<bool, EngineError> {
+    /// After an exit was answered: completes its instruction, or one iteration of it, unless it exits again. Returns what is to be counted.
+    pub fn complete(&mut self, guest: &mut Guest) -> Result<u64, EngineError> {
         guest.complete()?;
         if guest.within_instruction() {
-            return Ok(false);
+            return Ok(0);
         }
         if let Some(shortened) = self.shortened.take() {
             let mut regs = guest.vcpu.regs()?;
@@ -113,7 +121,7 @@ impl Stepper {
             guest.vcpu.set_regs(&regs)?;
         }
         self.settle(guest)?;
-        Ok(true)
+        Ok(std::mem::take(&mut self.counts_later).into())
     }
 
     /// Delivers an interrupt: the guest stands at the handler's first instruction then, and nothing was counted.
@@ -287,7 +295,8 @@ fn run(
         check(place, next, &now, &[None; BREAKPOINTS])?;
         return Ok(Stop::Here(now));
     }
-    let mut breakpoints = handlers(guest, place, instruction::exceptions(place, next));
+    let vectors = instruction::exceptions(place, next);
+    let mut breakpoints = handlers(guest, place, vectors);
     if target.is_some() {
         breakpoints[BREAKPOINTS - 1] = target;
     }
@@ -316,8 +325,18 @@ fn run(
             },
         };
         check(place, next, &now, &breakpoints)?;
+        if debugging.step
+            && let Some(index) = stopped_at(&breakpoints, &now)
+        {
+            transfer::take_trap_flag_out_of_frame(guest, &now, vectors[index]);
+        }
         return Ok(Stop::Here(now));
     }
+}
+
+fn stopped_at(breakpoints: &[Option<u64>; BREAKPOINTS], now: &Place) -> Option<usize> {
+    let here = Some(now.linear(now.regs.rip));
+    breakpoints.iter().position(|address| *address == here)
 }
 
 /// Whether the guest is where the instruction can have gone.
@@ -332,7 +351,7 @@ fn check(
         None => Some([before.regs.rip; 2]),
         Some(next) => instruction::successors(next),
     };
-    let stopped = breakpoints.contains(&Some(now.linear(rip)));
+    let stopped = stopped_at(breakpoints, now).is_some();
     match expected {
         Some(expected) if !stopped && !expected.contains(&rip) && rip != before.regs.rip => {
             Err(EngineError::Unexpected(format!(

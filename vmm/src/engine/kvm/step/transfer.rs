@@ -160,7 +160,19 @@ pub fn refuse_trap_flag(guest: &Guest, place: &Place, rsp: u64) -> Result<(), En
 
 /// After PUSHF.
 pub fn take_trap_flag_out(guest: &Guest, now: &Place) {
-    if let Some((address, flags)) = stack_word(guest, now, now.regs.rsp, 0, 2)
+    clear_trap_flag(guest, now, 0);
+}
+
+/// At the first instruction of the handler of `vector`: RIP and CS lie below the flags, and below them an error code (SDM 3A 6.14.2).
+pub fn take_trap_flag_out_of_frame(guest: &Guest, now: &Place, vector: u8) {
+    let error_code = matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30);
+    clear_trap_flag(guest, now, 16 + if error_code { 8 } else { 0 });
+}
+
+/// Clears it in the flags that lie so many bytes above the top of the stack.
+fn clear_trap_flag(guest: &Guest, now: &Place, offset: u64) {
+    if let Some((address, flags)) =
+        stack_word(guest, now, now.regs.rsp.wrapping_add(offset), 0, 2)
         && flags & RFLAGS_TF != 0
     {
         guest
