@@ -52,6 +52,13 @@ fn fields(event: &Event) -> (&'static str, String) {
             };
             ("End", with_digest(reason, digest))
         }
+        Event::Clock {
+            guest_ns,
+            ps_per_instruction,
+        } => {
+            let rate = format!("  {ps_per_instruction} ps an instruction");
+            ("Clock", time(*guest_ns) + &rate)
+        }
     }
 }
 
