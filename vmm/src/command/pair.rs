@@ -1,6 +1,6 @@
 //! `lockstep primary` and `lockstep backup`: the two replicas of a pair.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use arbiter::Arbiter;
 use clap::Args;
@@ -13,10 +13,12 @@ use vmm::{
     session::{
         Outcome, PairOptions, SessionError,
         backup::{self, Served},
+        fault::Fault,
         primary,
         reports::Reporter,
         setup::Prepared,
     },
+    symbols::Symbols,
 };
 
 use super::{
@@ -62,6 +64,12 @@ pub struct BackupArgs {
     pair: PairArgs,
     #[command(flatten)]
     black_box: BlackBoxArgs,
+    /// Put a fault into this replica, to see it found: memory:ADDRESS.BIT@POSITION or REGISTER.BIT@POSITION, at the next exit or entry from there on
+    #[arg(long, value_name = "FAULT", hide_short_help = true)]
+    inject: Option<Fault>,
+    /// Name guest addresses in reports by this System.map [default: the symbols of the kernel's ELF file, if it has them]
+    #[arg(long, value_name = "FILE")]
+    system_map: Option<PathBuf>,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -79,6 +87,7 @@ impl PairArgs {
             limits: Limits::default(),
             connect_timeout,
             log: black_box.options(),
+            fault: None,
             reporter,
         }
     }
@@ -108,6 +117,11 @@ pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
 pub fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Backup, args.machine.event_sink()?);
     let mut prepared = Prepared::new(&args.machine.config(&reporter))?;
+    let symbols = match &args.system_map {
+        Some(path) => Symbols::read_system_map(path)?,
+        None => prepared.symbols(),
+    };
+    let reporter = reporter.with_symbols(symbols);
     let _raw = args.machine.raw_terminal()?;
     let options = args
         .pair

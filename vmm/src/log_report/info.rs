@@ -188,7 +188,7 @@ impl fmt::Display for LogInfo {
             written_unix_s,
             ..
         } = &self.header;
-        let mut row = |label: &str, value: String| writeln!(f, "{label:<16}{value}");
+        let mut row = |label: &str, value: String| writeln!(f, "{label:<18}{value}");
         row(
             "kept by",
             format!("{keeper}, lockstep {program}, at Unix time {written_unix_s} s"),

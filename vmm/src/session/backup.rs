@@ -24,6 +24,7 @@ use super::{
     Outcome, PairOptions, SessionError,
     black_box::BlackBox,
     claims::Claims,
+    fault::Fault,
     feed::LogFeed,
     go_live::BackupInputs,
     link::{Heard, Link},
@@ -46,6 +47,7 @@ struct Session<'a> {
     claims: Claims,
     reporter: Reporter,
     black_box: BlackBox,
+    fault: Option<Fault>,
     feed: Arc<LogFeed>,
     pipe: Arc<LogPipe>,
     world: &'a mut World,
@@ -99,6 +101,7 @@ pub async fn run(
         link: Link::to_primary(connection).await?,
         claims: Claims::new(options.arbiter, options.timing.claim_timeout)?,
         black_box: BlackBox::new(options.log, options.reporter.clone()),
+        fault: options.fault,
         reporter: options.reporter,
         feed: LogFeed::new(),
         pipe: LogPipe::new(),
@@ -257,7 +260,10 @@ impl Session<'_> {
             self.world.inbox(),
             Arc::clone(&self.pipe),
         );
-        self.vcpu = Some(VcpuThread::spawn(machine, inputs));
+        self.vcpu = Some(match self.fault {
+            None => VcpuThread::spawn(machine, inputs),
+            Some(fault) => VcpuThread::spawn_with_fault(machine, inputs, fault),
+        });
         Ok(())
     }
 

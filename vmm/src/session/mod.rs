@@ -39,6 +39,7 @@ use logging_channel::{
 
 use crate::host::HostError;
 use black_box::BlackBoxOptions;
+use fault::Fault;
 use replica::{Ending, ReplicaError};
 use reports::Reporter;
 use setup::SetupError;
@@ -56,6 +57,8 @@ pub struct PairOptions {
     pub connect_timeout: Duration,
     /// Where this replica's log is kept, if one is.
     pub log: Option<BlackBoxOptions>,
+    /// A fault to put into the backup's machine, to show that it is found.
+    pub fault: Option<Fault>,
     /// Where the user is told what happens.
     pub reporter: Reporter,
 }

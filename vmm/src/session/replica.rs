@@ -13,7 +13,7 @@
 
 use logging_channel::{Digest, EndReason, Position};
 
-use super::divergence::DivergenceReport;
+use super::{divergence::DivergenceReport, fault::FaultError};
 use crate::{
     engine::{Engine, EngineError, Exit, Stop},
     inputs::{InputError, Inputs, Next},
@@ -29,6 +29,9 @@ pub enum ReplicaError {
     /// See [`InputError`].
     #[error(transparent)]
     Inputs(#[from] InputError),
+    /// See [`FaultError`].
+    #[error(transparent)]
+    Fault(#[from] FaultError),
     /// The machine parted from its log.
     #[error("{}", .0.divergence)]
     Diverged(Box<DivergenceReport>),
