@@ -109,6 +109,12 @@ impl Symbols {
         }
     }
 
+    /// Every function with where it begins, in ascending order.
+    pub fn functions(&self) -> impl Iterator<Item = (u64, &str)> {
+        let functions = self.functions.iter();
+        functions.map(|(address, name)| (*address, name.as_str()))
+    }
+
     /// Where a function begins.
     #[must_use]
     pub fn address(&self, name: &str) -> Option<u64> {

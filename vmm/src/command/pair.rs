@@ -123,9 +123,12 @@ pub fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
     };
     let reporter = reporter.with_symbols(symbols);
     let _raw = args.machine.raw_terminal()?;
-    let options = args
-        .pair
-        .options(reporter.clone(), &args.black_box, Duration::ZERO);
+    let options = PairOptions {
+        fault: args.inject,
+        ..args
+            .pair
+            .options(reporter.clone(), &args.black_box, Duration::ZERO)
+    };
     block_on(async {
         let mut world = args.machine.world()?;
         loop {
