@@ -15,7 +15,10 @@ mod monitor;
 mod registers;
 mod target;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpListener, TcpStream},
+};
 
 use gdbstub::{
     conn::ConnectionExt,
@@ -89,9 +92,13 @@ pub fn serve<E: Checkpoint + Inspect>(
     let mut debugged = Debugged::new(replay, console);
     loop {
         let (connection, _) = listener.listener.accept().map_err(GdbError::Accept)?;
+        let farewell = connection.try_clone().map_err(GdbError::Accept)?;
         let stub = GdbStub::new(connection);
         match stub.run_blocking::<Loop<E>>(&mut debugged) {
-            Ok(DisconnectReason::Kill) => return Ok(()),
+            Ok(DisconnectReason::Kill) => {
+                say_killed(farewell);
+                return Ok(());
+            }
             // It went away, politely or not: another may come.
             Ok(_) => {}
             Err(error) if error.is_target_error() => {
@@ -103,6 +110,11 @@ pub fn serve<E: Checkpoint + Inspect>(
         }
         debugged.forget_breakpoints();
     }
+}
+
+/// The answer to `vKill`, which gdb waits for and the stub leaves out. If it is gone already, all the better.
+fn say_killed(mut connection: TcpStream) {
+    drop(connection.write_all(b"$OK#9a"));
 }
 
 /// The loop between a connection and a target.
