@@ -180,7 +180,7 @@ pub fn state() -> BootState {
 pub fn next_exit(engine: &mut dyn Engine) -> Exit {
     match engine.run(Goal::Exit).expect("the engine runs") {
         Stop::Exit(exit) => exit,
-        Stop::Reached => panic!("no goal was set"),
+        Stop::Reached | Stop::Breakpoint => panic!("no goal was set"),
     }
 }
 

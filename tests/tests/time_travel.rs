@@ -2,7 +2,10 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use lockstep_tests::exactness::{Subject, record};
+use lockstep_tests::{
+    exactness::{Subject, record},
+    images,
+};
 use logging_channel::{Digest, Entry, Event, Position};
 use proptest::{prelude::*, test_runner::TestRunner};
 use vmm::{
@@ -17,8 +20,9 @@ use vmm::{
     },
     session::{
         setup::SetupError,
-        time_travel::{Arrival, Limits, Origin, TimeMachine, TravelError},
+        time_travel::{Arrival, Found, Halt, Limits, Origin, TimeMachine, TravelError},
     },
+    symbols::Symbols,
 };
 
 /// Typed bytes; timer interrupts and HLT; interrupts in the middle of computing; faults.
@@ -378,4 +382,99 @@ fn an_engine_that_cannot_go_back_boots_anew() {
         assert_eq!(digest(&mut machine), expected);
     }
     assert_eq!(machine.kept(), (0, 0));
+}
+
+/// The departures at addresses, found by single steps: those where the step before was elsewhere.
+fn found_step_by_step(logged: &Logged, addresses: &[u64]) -> Vec<(Position, u64)> {
+    let mut machine = logged.travel(None);
+    machine.settle().expect("it replays");
+    let mut found = Vec::new();
+    let mut before = 0;
+    loop {
+        let rip = linear_rip(&mut machine);
+        if rip != before && addresses.contains(&rip) {
+            found.push((machine.position(), rip));
+        }
+        before = rip;
+        if machine.step().expect("it replays").is_some() {
+            return found;
+        }
+    }
+}
+
+fn linear_rip(machine: &mut TimeMachine<SoftEngine>) -> u64 {
+    let view = machine.machine_mut().view().expect("registers");
+    view.linear_rip()
+}
+
+#[test]
+fn breakpoints_are_found_forwards_and_backwards_where_steps_find_them() {
+    for (subject, name, functions) in [
+        (
+            Subject::bare("sleeper", "count=4 hz=200", "sleeper end"),
+            "sleeper",
+            ["line_0", "wait_for_interrupt", "wait_end"],
+        ),
+        (
+            Subject::bare("user", "count=3 loops=500 hz=500", "user end"),
+            "user",
+            ["line_0", "user_leave", "exception"],
+        ),
+    ] {
+        let elf = std::fs::read(images::bare(name)).expect("a guest");
+        let symbols = Symbols::of_elf(&elf);
+        let addresses = functions.map(|name| symbols.address(name).expect("a function"));
+        let logged = Logged::new(subject);
+        let expected = found_step_by_step(&logged, &addresses);
+        assert!(expected.len() > 3, "{expected:?}");
+        let mut machine = logged.travel(Some(LIMITS));
+        for slice in [1, 7, 333, u64::MAX] {
+            assert_eq!(forwards(&mut machine, &addresses, slice), expected);
+            assert_eq!(backwards(&mut machine, &addresses, slice), expected);
+        }
+        assert_eq!(forwards(&mut machine, &[], 1000), []);
+    }
+}
+
+/// Every breakpoint from the log's beginning on.
+fn forwards(
+    machine: &mut TimeMachine<SoftEngine>,
+    addresses: &[u64],
+    slice: u64,
+) -> Vec<(Position, u64)> {
+    go(machine, Position::default());
+    let mut found = Vec::new();
+    loop {
+        match machine.run_to_breakpoint(addresses, FAR, slice) {
+            Ok(None) => {}
+            Ok(Some(Halt::Breakpoint)) => found.push((machine.position(), linear_rip(machine))),
+            Ok(Some(Halt::Stopped(Arrival::Ended(_)))) => return found,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Every breakpoint back to the log's beginning, in the order of positions.
+fn backwards(
+    machine: &mut TimeMachine<SoftEngine>,
+    addresses: &[u64],
+    slice: u64,
+) -> Vec<(Position, u64)> {
+    let mut found = Vec::new();
+    let mut search = machine.search_back();
+    loop {
+        match machine.search(&mut search, addresses, slice) {
+            Ok(None) => {}
+            Ok(Some(Found::Breakpoint)) => {
+                found.push((machine.position(), linear_rip(machine)));
+                search = machine.search_back();
+            }
+            Ok(Some(Found::Beginning)) => {
+                assert_eq!(machine.position(), Position::default());
+                found.reverse();
+                return found;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -5,6 +5,7 @@ pub mod devices;
 pub mod doctor;
 pub mod effect;
 pub mod engine;
+pub mod gdb;
 pub mod host;
 pub mod inputs;
 pub mod log_report;

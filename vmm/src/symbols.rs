@@ -78,9 +78,9 @@ impl Symbols {
             return Self::default();
         };
         let functions = file.symbols().filter(|symbol| {
-            // Assembly leaves its labels untyped.
+            // Assembly leaves its labels without type and size: they count as definitions nowhere.
             matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Unknown)
-                && symbol.is_definition()
+                && symbol.section_index().is_some()
         });
         let named = functions.filter_map(|symbol| {
             let name = symbol.name().ok().filter(|name| !name.is_empty())?;

@@ -3,6 +3,7 @@
 mod arbiter;
 mod demo;
 mod doctor;
+mod inspect;
 mod log;
 mod log_args;
 mod machine_args;

@@ -2,6 +2,7 @@
 
 use std::{
     io::IsTerminal,
+    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
@@ -10,7 +11,10 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use logging_channel::log_file::{LogError, LogReader};
+use logging_channel::{
+    Position,
+    log_file::{LogError, LogReader},
+};
 use vmm::{
     engine::AnyEngine,
     host::{Console, EventSink, Role},
@@ -26,7 +30,7 @@ use vmm::{
 };
 
 use super::{
-    HALTED,
+    HALTED, inspect,
     recorded_machine::{self, RecordedMachineArgs},
 };
 
@@ -53,6 +57,12 @@ pub struct ReplayArgs {
         hide_short_help = true
     )]
     inject: Option<Fault>,
+    /// Stop at this position, such as 6297+120, and tell registers and digest
+    #[arg(long, value_name = "POSITION", conflicts_with_all = ["inject", "gdb"])]
+    until: Option<Position>,
+    /// Serve a debugger at this address, such as 1234 or 127.0.0.1:1234: it goes forwards and backwards
+    #[arg(long, value_name = "ADDR", conflicts_with = "inject", value_parser = inspect::parse_address)]
+    gdb: Option<SocketAddr>,
     /// Name guest addresses by this System.map [default: the symbols of the kernel's ELF file, if it has them]
     #[arg(long, value_name = "FILE")]
     system_map: Option<PathBuf>,
@@ -113,6 +123,14 @@ pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
         return inject(&subject, reader, fault);
     }
     let machine = prepared.boot(&subject.described.choices)?;
+    if let Some(until) = args.until {
+        let console = args.console.open()?;
+        return inspect::until(machine, reader, until, console, &subject.reporter);
+    }
+    if let Some(address) = args.gdb {
+        let console = args.console.open()?;
+        return inspect::debug(machine, reader, address, console, &subject.reporter);
+    }
     let digests = if args.verify {
         Digests::Compared
     } else {

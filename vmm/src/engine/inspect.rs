@@ -23,11 +23,11 @@ pub trait Inspect: Engine {
     /// See [`EngineError`].
     fn system_state(&mut self) -> Result<SystemState, EngineError>;
 
-    /// From now on, [`Engine::run`] also stops where the next instruction is at one of these linear addresses and the one before was
-    /// elsewhere: [`Self::at_breakpoint`]. `false` if this engine cannot.
+    /// From now on, [`Engine::run`] also stops with [`super::Stop::Breakpoint`] where the next instruction is at one of these linear addresses
+    /// and the one before was elsewhere. `false` if this engine cannot.
     fn set_breakpoints(&mut self, addresses: &[u64]) -> bool;
 
-    /// Whether the vCPU stands at such an address, and has just come there.
+    /// Whether the vCPU stands at such an address, and has just come there: after exits and interrupts, nobody else says so.
     fn at_breakpoint(&self) -> bool;
 }
 

@@ -147,6 +147,8 @@ pub enum Stop {
     Exit(Exit),
     /// The goal was reached before an exit.
     Reached,
+    /// A breakpoint was reached before either: see [`Inspect::set_breakpoints`].
+    Breakpoint,
 }
 
 /// The registers that digests cover.

@@ -136,6 +136,7 @@ impl Engine for SoftEngine {
         };
         Ok(match stop {
             x86_engine::Stop::Exit(exit) => Stop::Exit(exit_of(exit)),
+            x86_engine::Stop::Reached if self.stands_at_address() => Stop::Breakpoint,
             x86_engine::Stop::Reached => Stop::Reached,
         })
     }

@@ -125,6 +125,27 @@ pub enum Event {
         /// Of the whole machine there, in hexadecimal.
         digest: String,
     },
+    /// A replay stopped where it was told to.
+    Stopped {
+        /// Where it stands.
+        position: Position,
+        /// RAX, RBX, RCX, RDX, RSI, RDI, RSP, RBP, R8 to R15.
+        general: [u64; 16],
+        /// Instruction pointer.
+        rip: u64,
+        /// RFLAGS.
+        rflags: u64,
+        /// CR0, CR2, CR3, CR4.
+        control: [u64; 4],
+        /// Bases of FS and GS.
+        segment_bases: [u64; 2],
+        /// What kind of code comes next.
+        mode: String,
+        /// Its function, where symbols are known.
+        symbol: Option<String>,
+        /// Of the whole machine, in hexadecimal.
+        digest: String,
+    },
     /// The guest ended by itself.
     Ended {
         /// Reset, halted or triple fault.

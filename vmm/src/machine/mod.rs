@@ -141,7 +141,7 @@ impl<E: Engine> Machine<E> {
                 return Ok(stop);
             }
             self.fire_due_timers();
-            if leg == goal || self.has_reached(goal) {
+            if stop == Stop::Breakpoint || leg == goal || self.has_reached(goal) {
                 return Ok(stop);
             }
         }

@@ -157,7 +157,7 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
             }
             Next::Run(goal) => match self.machine.run(goal)? {
                 Stop::Exit(exit) => self.handle(exit)?,
-                Stop::Reached => return Ok(None),
+                Stop::Reached | Stop::Breakpoint => return Ok(None),
             },
             Next::Hold => return Ok(None),
         }

@@ -10,6 +10,7 @@ use crate::{
         events::{Event, EventSink, Role},
         say,
     },
+    machine::inspect::Inspection,
     session::{divergence::DivergenceReport, replica::Ending, second_opinion::Opinion},
     symbols::Symbols,
 };
@@ -71,6 +72,30 @@ impl Reporter {
         ));
         self.events.emit(&Event::Ended {
             reason: format!("{reason:?}"),
+            digest: digest.to_string(),
+        });
+    }
+
+    /// A replay stopped where it was told to.
+    pub fn stopped(&self, position: Position, inspection: &Inspection) {
+        let Inspection { view, digest } = inspection;
+        let symbol = self.symbols.name(view.linear_rip());
+        let place = symbol
+            .as_ref()
+            .map_or(String::new(), |name| format!(" in {name}"));
+        self.note(&format!(
+            "stopped at {position}{place}, digest {digest}\n{view}"
+        ));
+        let registers = view.registers;
+        self.events.emit(&Event::Stopped {
+            position,
+            general: registers.general,
+            rip: registers.rip,
+            rflags: registers.rflags,
+            control: registers.control,
+            segment_bases: registers.segment_bases,
+            mode: view.mode.to_string(),
+            symbol,
             digest: digest.to_string(),
         });
     }
