@@ -14,7 +14,8 @@ use std::{cell::RefCell, rc::Rc};
 use logging_channel::{Digest, Entry, Event, Position};
 use vmm::{
     engine::{
-        ClockKind, CpuMode, Engine, EngineError, Exit, FloatingPoint, Goal, Persist, Registers, Reply, Stop,
+        ClockKind, CpuMode, Engine, EngineError, Exit, FloatingPoint, Goal, Persist, Registers,
+        Reply, Stop,
         kvm::{CountKind, KvmEngine},
         soft::SoftEngine,
     },

@@ -3,7 +3,7 @@
 use std::fs;
 
 use logging_channel::Event;
-use logging_channel::codec::MAX_BATCH_BYTES;
+use logging_channel::codec::{CodecError, MAX_BATCH_BYTES};
 use logging_channel::log_file::{
     LogError, LogHeader, LogOptions, LogReader, LogWriter, cut_torn_tail,
 };
@@ -203,6 +203,28 @@ fn the_largest_entry_of_noise_can_be_kept() {
     let (found, end) = read(&path);
     end.unwrap();
     assert_eq!(found, [entry]);
+}
+
+/// Else nobody could read it again: compressed it is small enough.
+#[test]
+fn an_entry_above_the_limit_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let mut written = entries(2);
+    let bytes = vec![0; MAX_BATCH_BYTES];
+    written[1].event = Event::Frame { bytes };
+    let mut writer = LogWriter::create(&path, &header(), &LogOptions::default()).unwrap();
+    writer.append(vec![written.remove(0)]).unwrap();
+    writer.append(written).unwrap();
+    let error = writer.flush().unwrap_err();
+    assert!(
+        matches!(error, LogError::Encode(CodecError::Oversized { .. })),
+        "{error}"
+    );
+    drop(writer);
+    let (found, end) = read(&path);
+    end.unwrap();
+    assert_eq!(found, entries(2)[..1]);
 }
 
 fn entry_bytes(bytes: &[u8]) -> u64 {
