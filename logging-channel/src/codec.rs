@@ -103,7 +103,7 @@ pub enum CodecError {
     /// The payload of a file's frame is not what a compressor made.
     #[error("Payload does not decompress: {0}")]
     Compression(String),
-    /// A value too large to be sent.
+    /// A value too large to be sent or kept.
     #[error("{what} takes {bytes} bytes, above the limit of {limit}")]
     Oversized {
         /// The message's name.

@@ -166,6 +166,7 @@ pub enum Event {
     /// of time need no entry there.
     Clock {
         /// Guest time, nanoseconds since boot: never less than what the clock shows already.
+        #[serde(with = "crate::codec::varint")]
         guest_ns: u64,
         /// Guest time that an instruction takes, picoseconds.
         ps_per_instruction: u32,

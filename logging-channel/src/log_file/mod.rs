@@ -10,6 +10,7 @@ mod compression;
 mod cut;
 mod files;
 mod header;
+mod images;
 mod keeper;
 mod reader;
 mod segment;

@@ -8,9 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::files::{later_segments, segment_path};
-use super::header::MAX_IMAGE_BYTES;
 use super::segment::{FileFrame, SegmentReader};
-use super::{Image, LogError, LogHeader};
+use super::{Image, LogError, LogHeader, images};
 use crate::Entry;
 
 /// Where a reader is in the files of its log, for reports.
@@ -83,37 +82,7 @@ impl LogReader {
     /// The log is torn or damaged there, or an image is not the one that the identity names.
     pub fn images(&self) -> Result<Vec<Image>, LogError> {
         let (mut segment, header) = open_segment(self.path.clone(), 0)?;
-        let mut images: Vec<Image> = Vec::new();
-        let mut left = 0;
-        while let Some(FileFrame::Image {
-            kind,
-            image_bytes,
-            offset,
-            bytes,
-        }) = segment.next(0)?
-        {
-            if left == 0 && offset == 0 && image_bytes <= MAX_IMAGE_BYTES {
-                images.push(Image {
-                    kind,
-                    bytes: Vec::new(),
-                });
-                left = image_bytes;
-            }
-            let image = images.last_mut().filter(|image| {
-                let follows = image.kind == kind && image.bytes.len() as u64 == offset;
-                follows && left >= bytes.len() as u64
-            });
-            let Some(image) = image else {
-                return Err(segment.unexpected("another piece of an image", "the next"));
-            };
-            left -= bytes.len() as u64;
-            image.bytes.extend(bytes);
-        }
-        if left > 0 {
-            return Err(segment.unexpected("the end of the images", "the rest of one"));
-        }
-        images.iter().try_for_each(|image| image.check(&header))?;
-        Ok(images)
+        images::read(&mut segment, &header)
     }
 
     /// The next entries, at least one; `None` at the end of a whole log, and after an error.

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::compression::{Compressor, Decompressor};
 use super::{ImageKind, LogError, LogHeader};
 use crate::Entry;
-use crate::codec::CodecError;
 use crate::codec::frame::{FILE_MAGIC, HEADER_BYTES, Header, decode_payload, encode_payload, seal};
+use crate::codec::{CodecError, MAX_BATCH_BYTES, MAX_PAYLOAD_BYTES};
 
 /// What a frame of a file says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +43,21 @@ impl FileFrame {
             Self::Entries(_) => "entries",
             Self::Continued => "the mark of a next segment",
         }
+    }
+
+    /// Whether a reader would take it, of this encoded size.
+    fn check_size(&self, encoded_bytes: usize) -> Result<(), CodecError> {
+        let (bytes, limit) = match self {
+            Self::Entries(entries) => {
+                (entries.iter().map(Entry::size_bytes).sum(), MAX_BATCH_BYTES)
+            }
+            _ => (encoded_bytes as u64, MAX_PAYLOAD_BYTES),
+        };
+        if bytes > limit as u64 {
+            let what = self.name();
+            return Err(CodecError::Oversized { what, bytes, limit });
+        }
+        Ok(())
     }
 }
 
@@ -77,6 +92,7 @@ impl SegmentWriter {
     pub(super) fn write(&mut self, frame: &FileFrame) -> Result<(), LogError> {
         let mut plain = Vec::new();
         encode_payload(frame, &mut plain).map_err(LogError::Encode)?;
+        frame.check_size(plain.len()).map_err(LogError::Encode)?;
         let mut sealed = vec![0; HEADER_BYTES];
         self.compressor
             .compress(&plain, &mut sealed)

@@ -13,12 +13,9 @@
 use std::path::{Path, PathBuf};
 
 use super::segment::{FileFrame, SegmentWriter};
-use super::{Image, LogError, LogHeader, LogOptions, files};
+use super::{LogError, LogHeader, LogOptions, files, images};
 use crate::Entry;
 use crate::protocol::Limits;
-
-/// Bytes of an image in one frame.
-const IMAGE_CHUNK_BYTES: usize = 256 << 10;
 
 /// Writes a log. Dropping it flushes, as well as that works without telling.
 #[derive(Debug)]
@@ -43,10 +40,12 @@ impl LogWriter {
     ///
     /// # Panics
     ///
-    /// If the header's `first_seq` is 0.
+    /// If the header's `first_seq` is 0, and if there are two images of a kind.
     pub fn create(path: &Path, header: &LogHeader, options: &LogOptions) -> Result<Self, LogError> {
         assert!(header.first_seq > 0, "entries begin at 1");
-        for image in &options.images {
+        for (place, image) in options.images.iter().enumerate() {
+            let before = &options.images[..place];
+            assert!(before.iter().all(|other| other.kind != image.kind));
             image.check(header)?;
         }
         let header = LogHeader {
@@ -56,7 +55,7 @@ impl LogWriter {
         files::remove_stale_segments(path)?;
         let mut segment = SegmentWriter::create(path.to_owned(), header.clone())?;
         for image in &options.images {
-            write_image(&mut segment, image)?;
+            images::write(&mut segment, image)?;
         }
         Ok(Self {
             path: path.to_owned(),
@@ -152,20 +151,4 @@ impl Drop for LogWriter {
         // Who wants to know flushes before.
         drop(self.flush());
     }
-}
-
-fn write_image(segment: &mut SegmentWriter, image: &Image) -> Result<(), LogError> {
-    let mut offset = 0;
-    // An empty image has a frame too: it is there.
-    let empty = image.bytes.is_empty().then_some(&[][..]);
-    for bytes in image.bytes.chunks(IMAGE_CHUNK_BYTES).chain(empty) {
-        segment.write(&FileFrame::Image {
-            kind: image.kind,
-            image_bytes: image.bytes.len() as u64,
-            offset,
-            bytes: bytes.to_vec(),
-        })?;
-        offset += bytes.len() as u64;
-    }
-    Ok(())
 }

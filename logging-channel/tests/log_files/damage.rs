@@ -137,8 +137,7 @@ proptest! {
         at: prop::sample::Index,
         bytes in prop::collection::vec(any::<u8>(), 1..40),
     ) {
-        let log = &*WITH_IMAGES;
-        let mut file = log.segments().remove(0);
+        let mut file = WITH_IMAGES.clone();
         let places = frame_places(&file);
         let frame = frame.index(places.len() - 1);
         let piece = &mut file[places[frame] + HEADER_BYTES..places[frame + 1]];
@@ -153,7 +152,7 @@ proptest! {
     fn arbitrary_pieces_with_good_checksums_never_panic(
         pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 1..5),
     ) {
-        let mut file = WITH_IMAGES.segments().remove(0);
+        let mut file = WITH_IMAGES.clone();
         let header_end = frame_places(&file)[1];
         let frame_header = file[..HEADER_BYTES].to_vec();
         file.truncate(header_end);
@@ -168,8 +167,11 @@ proptest! {
     }
 }
 
-static WITH_IMAGES: LazyLock<Log> =
-    LazyLock::new(|| Log::write_with(&header(), None, vec![kernel(), initrd()]));
+/// The file of a log with images.
+static WITH_IMAGES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let log = Log::write_with(&header(), None, vec![kernel(), initrd()]);
+    log.segments().remove(0)
+});
 
 /// Gives every frame of a file the checksums that its bytes should have.
 fn sign(file: &mut [u8]) {
@@ -195,7 +197,7 @@ fn read_all(file: &[u8]) {
 
 #[test]
 fn a_file_that_is_signed_again_is_the_same() {
-    let file = WITH_IMAGES.segments().remove(0);
+    let file = WITH_IMAGES.clone();
     let mut signed = file.clone();
     sign(&mut signed);
     assert_eq!(signed, file);

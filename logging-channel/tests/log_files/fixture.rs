@@ -84,7 +84,7 @@ pub fn entries(count: u64) -> Vec<Entry> {
         }
         at.instructions += random.below(20_000);
         guest_ns += random.below(2_000_000);
-        let event = match (seq == count, seq % 9) {
+        let event = match (seq == count, seq % 10) {
             (true, _) => Event::End {
                 reason: EndReason::Halted,
                 digest: random.digest(),
@@ -109,6 +109,10 @@ pub fn entries(count: u64) -> Vec<Entry> {
             (_, 7) => Event::Output {
                 kind: [OutputKind::Frame, OutputKind::Console][random.below(2) as usize],
                 digest: random.digest(),
+            },
+            (_, 8) => Event::Clock {
+                guest_ns,
+                ps_per_instruction: 4900 + random.below(200) as u32,
             },
             _ => Event::Digest {
                 digest: random.digest(),

@@ -1,8 +1,9 @@
 //! Images in a log.
 
+use logging_channel::Digest;
 use logging_channel::log_file::{Image, ImageKind, LogError, LogOptions, LogReader, LogWriter};
 
-use crate::fixture::{Log, header, initrd, kernel};
+use crate::fixture::{Log, Random, header, initrd, kernel};
 
 #[test]
 fn images_come_back_beside_the_entries() {
@@ -57,5 +58,22 @@ fn a_log_cut_within_its_images_has_none() {
         let reader = LogReader::open(&log.path()).unwrap();
         let error = reader.images().unwrap_err();
         assert!(matches!(error, LogError::Torn { .. }), "{error}");
+    }
+}
+
+/// Also an empty one, and one of many pieces.
+#[test]
+fn images_of_any_size_come_back() {
+    for bytes in [0, 1, 256 << 10, (1 << 20) + 1] {
+        let image = Image {
+            kind: ImageKind::Kernel,
+            bytes: Random::new(4).bytes(bytes),
+        };
+        let mut header = header();
+        header.identity.kernel = Digest::of(&image.bytes);
+        let log = Log::write_with(&header, None, vec![image.clone()]);
+        let reader = LogReader::open(&log.path()).unwrap();
+        assert_eq!(reader.images().unwrap(), [image]);
+        log.read().1.unwrap();
     }
 }

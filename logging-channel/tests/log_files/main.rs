@@ -5,5 +5,6 @@ mod damage;
 mod fixture;
 mod images;
 mod keeper;
+mod killed;
 mod reader_in_python;
 mod segments;

@@ -2,11 +2,13 @@
 
 use std::fs;
 
+use logging_channel::Event;
+use logging_channel::codec::{CodecError, MAX_BATCH_BYTES};
 use logging_channel::log_file::{
     LogError, LogHeader, LogOptions, LogReader, LogWriter, cut_torn_tail,
 };
 
-use crate::fixture::{Log, entries, header, read};
+use crate::fixture::{Log, Random, entries, header, read};
 
 #[test]
 fn every_entry_comes_back_whatever_the_rotation() {
@@ -183,4 +185,52 @@ fn similar_names_are_no_segments() {
     for name in names {
         assert!(folder.join(name).exists(), "{name}");
     }
+}
+
+/// What compression cannot shorten still fits into a frame.
+#[test]
+fn the_largest_entry_of_noise_can_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let mut entry = entries(1).remove(0);
+    let room = MAX_BATCH_BYTES as u64 - entry_bytes(&[]);
+    let bytes = Random::new(6).bytes(room);
+    assert_eq!(entry_bytes(&bytes), MAX_BATCH_BYTES as u64);
+    entry.event = Event::Frame { bytes };
+    let mut writer = LogWriter::create(&path, &header(), &LogOptions::default()).unwrap();
+    writer.append(vec![entry.clone()]).unwrap();
+    writer.flush().unwrap();
+    let (found, end) = read(&path);
+    end.unwrap();
+    assert_eq!(found, [entry]);
+}
+
+/// Else nobody could read it again: compressed it is small enough.
+#[test]
+fn an_entry_above_the_limit_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let mut written = entries(2);
+    let bytes = vec![0; MAX_BATCH_BYTES];
+    written[1].event = Event::Frame { bytes };
+    let mut writer = LogWriter::create(&path, &header(), &LogOptions::default()).unwrap();
+    writer.append(vec![written.remove(0)]).unwrap();
+    writer.append(written).unwrap();
+    let error = writer.flush().unwrap_err();
+    assert!(
+        matches!(error, LogError::Encode(CodecError::Oversized { .. })),
+        "{error}"
+    );
+    drop(writer);
+    let (found, end) = read(&path);
+    end.unwrap();
+    assert_eq!(found, entries(2)[..1]);
+}
+
+fn entry_bytes(bytes: &[u8]) -> u64 {
+    let mut entry = entries(1).remove(0);
+    entry.event = Event::Frame {
+        bytes: bytes.to_vec(),
+    };
+    entry.size_bytes()
 }

@@ -123,6 +123,13 @@ fn entries_are_small() {
             6,
         ),
         (Event::Interrupt { vector: 0xef }, 4),
+        (
+            Event::Clock {
+                guest_ns: millisecond,
+                ps_per_instruction: 5_000,
+            },
+            9,
+        ),
         (Event::Frame { bytes: vec![1; 60] }, 64),
         (Event::ConsoleInput { bytes: vec![b'x'] }, 5),
         (Event::Entropy { bytes: vec![1; 64] }, 68),
