@@ -220,7 +220,8 @@ impl Live {
         }
         let now_ns = self.clock.now_ns();
         let soon = now_ns < self.digest_ns + DIGEST_INTERVAL_NS;
-        if machine.retired().is_some() && soon && self.slices < DIGEST_TURNS {
+        // One slice more may follow an exit.
+        if machine.retired().is_some() && soon && self.slices + 1 < DIGEST_TURNS {
             return false;
         }
         (self.turns, self.slices, self.digest_ns) = (0, 0, now_ns);
