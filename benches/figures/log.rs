@@ -59,7 +59,7 @@ async fn serving(engine: EngineKind, guest: Guest) {
         engine,
         guest,
         "busy",
-        aims.then(|| 2.0 * rates.input + BUSY_AIM),
+        aims.then_some(2.0 * rates.input + BUSY_AIM),
     );
     let seconds = BUSY.as_secs_f64();
     println!(

@@ -99,10 +99,10 @@ impl Served {
     pub fn channel(&self, host: Host) -> Traffic {
         let (bytes, packets) = self.sent(host, "channel");
         let counts = self.on_host(host, "/proc/thread-self/net/snmp");
-        let udp = counts.lines().filter_map(|line| line.strip_prefix("Udp: "));
+        let mut udp = counts.lines().filter_map(|line| line.strip_prefix("Udp: "));
         // Names first, then InDatagrams, NoPorts, InErrors and OutDatagrams.
         let datagrams = udp
-            .last()
+            .next_back()
             .and_then(|counts| counts.split(' ').nth(3)?.parse().ok());
         Traffic {
             bytes,

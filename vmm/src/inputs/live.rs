@@ -191,8 +191,10 @@ impl Live {
             return Ok(None);
         }
         if let Some(deadline_ns) = machine.deadline_ns() {
-            let guest_ns = self.clock.now_ns();
-            if guest_ns >= deadline_ns {
+            let host_ns = self.clock.now_ns();
+            if host_ns >= deadline_ns {
+                // The guest may be ahead by as much as is not worth a correction.
+                let guest_ns = host_ns.max(machine.time_ns());
                 return Ok(Some(Event::Tick { guest_ns }));
             }
         }
@@ -220,7 +222,8 @@ impl Live {
         }
         let now_ns = self.clock.now_ns();
         let soon = now_ns < self.digest_ns + DIGEST_INTERVAL_NS;
-        if machine.retired().is_some() && soon && self.slices < DIGEST_TURNS {
+        // One slice more may follow an exit.
+        if machine.retired().is_some() && soon && self.slices + 1 < DIGEST_TURNS {
             return false;
         }
         (self.turns, self.slices, self.digest_ns) = (0, 0, now_ns);
