@@ -11,7 +11,10 @@ use vmm::{
         Stop, soft::SoftEngine,
     },
     inputs::Situation,
-    machine::{Machine, boot::{BootState, TscRewrite}},
+    machine::{
+        Machine,
+        boot::{BootState, TscRewrite},
+    },
     session::{
         setup::SetupError,
         time_travel::{Arrival, Limits, Origin, TimeMachine, TravelError},

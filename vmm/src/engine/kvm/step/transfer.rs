@@ -171,8 +171,7 @@ pub fn take_trap_flag_out_of_frame(guest: &Guest, now: &Place, vector: u8) {
 
 /// Clears it in the flags that lie so many bytes above the top of the stack.
 fn clear_trap_flag(guest: &Guest, now: &Place, offset: u64) {
-    if let Some((address, flags)) =
-        stack_word(guest, now, now.regs.rsp.wrapping_add(offset), 0, 2)
+    if let Some((address, flags)) = stack_word(guest, now, now.regs.rsp.wrapping_add(offset), 0, 2)
         && flags & RFLAGS_TF != 0
     {
         guest
