@@ -1,6 +1,7 @@
 //! One conformance suite for every engine: guest snippets, expected exits and registers.
 
 mod interrupts;
+mod stepping;
 mod user_mode;
 
 use iced_x86::code_asm::*;

@@ -26,7 +26,10 @@ mod user;
 use iced_x86::Instruction;
 use kvm_bindings::kvm_regs;
 
-use self::instruction::{Manner, Place, Repetition};
+use self::{
+    instruction::{Manner, Place, Repetition},
+    user::UserStep,
+};
 use super::{
     guest::Guest,
     paging,
@@ -55,7 +58,7 @@ pub enum Stepped {
 struct Shortened {
     repetition: Repetition,
     instruction: Instruction,
-    /// Iterations to go when this one is over.
+    /// Iterations to go besides those that RCX has.
     rest: u64,
 }
 
@@ -114,10 +117,14 @@ impl Stepper {
             return Ok(0);
         }
         if let Some(shortened) = self.shortened.take() {
+            let Shortened {
+                repetition,
+                instruction,
+                rest,
+            } = shortened;
             let mut regs = guest.vcpu.regs()?;
-            shortened
-                .repetition
-                .resume(&mut regs, &shortened.instruction, shortened.rest);
+            let left = repetition.count(&regs);
+            repetition.resume(&mut regs, &instruction, left + rest);
             guest.vcpu.set_regs(&regs)?;
         }
         self.settle(guest)?;
@@ -163,21 +170,21 @@ impl Stepper {
         let stop = run(guest, &place, Some(&next), true, None)?;
         let mut regs = guest.vcpu.regs()?;
         let left = repetition.count(&regs);
-        let done = wanted - left;
         match stop {
             Stop::Exit(exit) => {
-                // The iteration that exited is the last for now.
-                let rest = rest + left.saturating_sub(1);
-                if left > 1 {
-                    repetition.set(&mut regs, 1);
+                // An iteration that stores is over, but for the answer. One that loads is completed with it, and must be the last for now.
+                let is_over = matches!(exit, Exit::MmioWrite { .. } | Exit::PortWrite { .. });
+                let aside = if is_over { 0 } else { left - 1 };
+                if aside > 0 {
+                    repetition.set(&mut regs, left - aside);
                     guest.vcpu.set_regs(&regs)?;
                 }
                 self.shortened = Some(Shortened {
                     repetition,
                     instruction: next,
-                    rest,
+                    rest: rest + aside,
                 });
-                Ok(Stepped::Exited(done, exit))
+                Ok(Stepped::Exited(wanted - left - u64::from(is_over), exit))
             }
             Stop::Here(now) => {
                 let in_handler = now.regs.rip != next.ip() && now.regs.rip != next.next_ip();
@@ -187,7 +194,7 @@ impl Stepper {
                     repetition.resume(&mut regs, &next, left + rest);
                 }
                 guest.vcpu.set_regs(&regs)?;
-                Ok(Stepped::Counted(done + u64::from(in_handler)))
+                Ok(Stepped::Counted(wanted - left + u64::from(in_handler)))
             }
         }
     }
@@ -228,6 +235,9 @@ fn single(
         Stop::Exit(exit) => return Ok(Stepped::Exited(0, exit)),
         Stop::Here(now) => now,
     };
+    if manner == Manner::PopFlags {
+        guest.vcpu.step_is_lost();
+    }
     if manner == Manner::PushFlags {
         transfer::take_trap_flag_out(guest, &now);
     }
@@ -290,10 +300,21 @@ fn run(
     step: bool,
     target: Option<u64>,
 ) -> Result<Stop, EngineError> {
-    if step && guest.pvm.is_some() && place.level() == 3 && user::step(guest, place, next)? {
-        let now = self::place(guest)?;
-        check(place, next, &now, &[None; BREAKPOINTS])?;
-        return Ok(Stop::Here(now));
+    let in_pvm_user_mode = guest.pvm.is_some() && place.level() == 3;
+    if step && in_pvm_user_mode {
+        match user::step(guest, place, next)? {
+            UserStep::Raises => {}
+            UserStep::Done => {
+                let now = self::place(guest)?;
+                check(place, next, &now, &[None; BREAKPOINTS])?;
+                return Ok(Stop::Here(now));
+            }
+            UserStep::Exits(raw) => {
+                if let Some(exit) = guest.interpret(raw)? {
+                    return Ok(Stop::Exit(exit));
+                }
+            }
+        }
     }
     let vectors = instruction::exceptions(place, next);
     let mut breakpoints = handlers(guest, place, vectors);
@@ -302,8 +323,8 @@ fn run(
     }
     let here = place.linear(place.regs.rip);
     let debugging = Debugging {
-        // In user mode, what could not be stepped over raises an exception, or exits.
-        step: step && !(guest.pvm.is_some() && place.level() == 3),
+        // What was tried there raises an exception.
+        step: step && !in_pvm_user_mode,
         // One where the guest stands would stop it at once.
         breakpoints: breakpoints.map(|address| address.filter(|address| *address != here)),
     };
