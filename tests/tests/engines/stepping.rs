@@ -217,6 +217,7 @@ fn instructions_that_exit_are_over_when_they_are_answered() {
         a.mov(ebx, 0x1000_0000).unwrap();
         a.mov(eax, dword_ptr(rbx)).unwrap();
         a.mov(dword_ptr(rbx + 4), eax).unwrap();
+        a.add(dword_ptr(rbx), eax).unwrap();
         a.mov(esi, 0x1000_0010).unwrap();
         a.mov(edi, 0x20_1000).unwrap();
         a.mov(ecx, 3).unwrap();

@@ -104,6 +104,7 @@ impl Stepper {
             let with_memory = matches!(exit, Exit::MmioRead { .. } | Exit::MmioWrite { .. })
                 || next.is_some_and(|next| next.is_string_instruction());
             self.counts_later = with_memory;
+            self.show(guest, &place, *exit)?;
             *counts += u64::from(!with_memory);
         }
         self.settle(guest)?;
@@ -136,6 +137,20 @@ impl Stepper {
         guest.vcpu.interrupt(vector)?;
         deliver(guest, vector)?;
         self.settle(guest)
+    }
+
+    /// The registers that are seen until the exits of one instruction are all answered: as if it had not begun.
+    fn show(&self, guest: &mut Guest, before: &Place, exit: Exit) -> Result<(), EngineError> {
+        let mut regs = before.regs;
+        if let (Exit::MmioRead { .. }, Some(shortened)) = (exit, &self.shortened) {
+            // The iterations before it are over.
+            regs = guest.vcpu.regs()?;
+            let left = shortened.repetition.count(&regs);
+            shortened.repetition.set(&mut regs, left + shortened.rest);
+            regs.rflags &= !RFLAGS_RF;
+        }
+        guest.shown = Some(regs);
+        Ok(())
     }
 
     /// Looks whether interrupts are accepted.
@@ -239,7 +254,7 @@ fn single(
         guest.vcpu.step_is_lost();
     }
     if manner == Manner::PushFlags {
-        transfer::take_trap_flag_out(guest, &now);
+        transfer::put_pushed_flags_right(guest, place, &now);
     }
     if now.regs.rflags & RFLAGS_RF != 0 {
         // Every instruction clears it but those that return from a handler (SDM 3B 18.3.1.1).
