@@ -72,6 +72,10 @@ pub struct Stepper {
 }
 
 /// Where the guest came to a stop.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, on the stack"
+)]
 enum Stop {
     /// Between two instructions.
     Here(Place),
