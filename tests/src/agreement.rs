@@ -227,6 +227,10 @@ impl<E: Engine> Side<E> {
         self.replica.turn().map_err(|error| error.to_string())
     }
 
+    fn full_digest(&mut self) -> Result<Digest, EngineError> {
+        self.replica.machine_mut().full_digest()
+    }
+
     fn mark(&mut self) -> Result<Mark, EngineError> {
         let digest = if self.turns.is_multiple_of(DIGEST_TURNS) {
             Some(self.replica.machine_mut().periodic_digest()?)
@@ -251,7 +255,7 @@ impl<E: Engine> Side<E> {
 pub struct Compared {
     /// Positions.
     pub turns: u64,
-    /// Instructions of the whole run.
+    /// Instructions executed.
     pub instructions: u64,
 }
 
@@ -273,12 +277,13 @@ fn record(subject: &Subject, seed: u64) -> Vec<Entry> {
         .collect()
 }
 
-/// Replays a run on both engines, in pieces of up to `longest` instructions, and compares them at every stop.
+/// Replays a run on both engines, in pieces of up to `longest` instructions, and compares them at every stop, and all of memory at the end or
+/// once more than `most` instructions are executed.
 ///
 /// # Panics
 /// If anything differs: with where, and both states.
 #[must_use]
-pub fn agree(subject: &Subject, seed: u64, longest: u64) -> Compared {
+pub fn agree(subject: &Subject, seed: u64, longest: u64, most: u64) -> Compared {
     let log = record(subject, seed);
     let mut soft = Side::new(subject, log.clone(), longest, seed, Rewritten::new);
     let mut kvm = Side::new(subject, log, longest, seed, |memory| {
@@ -297,10 +302,14 @@ pub fn agree(subject: &Subject, seed: u64, longest: u64) -> Compared {
             ends.1,
             marks.1
         );
-        if ends.0.expect("the log is the software CPU's own").is_some() {
+        let ended = ends.0.expect("the log is the software CPU's own").is_some();
+        let instructions = marks.0.retired.expect("it counts");
+        if ended || instructions > most {
+            let whole = (soft.full_digest(), kvm.full_digest());
+            assert_eq!(whole.0.expect("registers"), whole.1.expect("registers"));
             return Compared {
                 turns: soft.turns,
-                instructions: marks.0.retired.expect("it counts"),
+                instructions,
             };
         }
         before = Some(marks.0);

@@ -14,7 +14,7 @@ use lockstep_tests::{
     twins::{Guest, Recording, Talk},
 };
 use vmm::{
-    engine::EngineKind,
+    engine::{EngineKind, kvm::CountKind},
     host::{Event, StampedEvent},
     machine::boot::BootProtocol,
 };
@@ -24,6 +24,7 @@ fn linux() -> (Recording, PathBuf) {
     let kernel: PathBuf = images::variable("LOCKSTEP_LINUX_KERNEL").into();
     let guest = Guest {
         engine: EngineKind::Soft,
+        count: CountKind::default(),
         kernel: kernel.clone(),
         boot: BootProtocol::Auto,
         initrd: Some(images::variable("LOCKSTEP_LINUX_INITRD").into()),

@@ -96,7 +96,7 @@ impl PairArgs {
 /// Runs a machine with a backup.
 pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Primary, args.machine.event_sink()?);
-    let prepared = Prepared::new(&args.machine.config(&reporter))?;
+    let prepared = Prepared::new(&args.machine.config(&reporter)?)?;
     let boot = boot_choices()?;
     let _raw = args.machine.raw_terminal()?;
     let options = args.pair.options(
@@ -116,7 +116,7 @@ pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
 /// Waits for a primary and is its backup.
 pub fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Backup, args.machine.event_sink()?);
-    let mut prepared = Prepared::new(&args.machine.config(&reporter))?;
+    let mut prepared = Prepared::new(&args.machine.config(&reporter)?)?;
     let symbols = match &args.system_map {
         Some(path) => Symbols::read_system_map(path)?,
         None => prepared.symbols(),

@@ -31,7 +31,7 @@ pub struct RecordArgs {
 /// Runs the machine and records it.
 pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Solo, args.machine.event_sink()?);
-    let prepared = Prepared::new(&args.machine.config(&reporter))?;
+    let prepared = Prepared::new(&args.machine.config(&reporter)?)?;
     let boot = boot_choices()?;
     let header = LogHeader::new(prepared.identity().clone(), boot.clone(), Keeper::Record);
     let options = args.form.at(&args.log).log_options(&prepared);

@@ -9,7 +9,7 @@ use logging_channel::{
     log_file::{ImageKind, LogHeader, LogReader},
 };
 use vmm::{
-    engine::EngineKind,
+    engine::{EngineKind, kvm::CountKind},
     machine::boot::BootProtocol,
     session::{
         reports::Reporter,
@@ -17,7 +17,7 @@ use vmm::{
     },
 };
 
-use super::machine_args::{BootArg, EngineArg, parse_size};
+use super::machine_args::{BootArg, CountArg, EngineArg, parse_size};
 
 /// The recorded machine. The log says what it was: an option that is given must agree with it.
 #[derive(Args, Clone, Debug)]
@@ -26,6 +26,9 @@ pub struct RecordedMachineArgs {
     /// What runs the guest [default: what the log was recorded on]
     #[arg(long, value_enum)]
     pub engine: Option<EngineArg>,
+    /// What KVM counts [default: what the log was recorded with]
+    #[arg(long, value_enum)]
+    pub count: Option<CountArg>,
     /// Guest kernel, unless the log has it in itself (record --log-images)
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
@@ -54,8 +57,14 @@ impl RecordedMachineArgs {
     pub fn config(&self, reader: &LogReader, reporter: &Reporter) -> anyhow::Result<MachineConfig> {
         let header = reader.header();
         let identity = &header.identity;
+        let engine = self.engine(identity, reporter);
+        let count = match self.count {
+            Some(count) if count != CountArg::Auto => count.resolve(engine)?,
+            _ => CountKind::of_clock(&identity.clock),
+        };
         Ok(MachineConfig {
-            engine: self.engine(identity, reporter),
+            engine,
+            count,
             kernel: self.kernel(reader)?,
             boot: match self.boot {
                 Some(arg) => arg.into(),

@@ -20,7 +20,7 @@ pub struct RunArgs {
 /// Runs the machine to its guest's end.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Solo, args.machine.event_sink()?);
-    let machine = Prepared::new(&args.machine.config(&reporter))?.boot(&boot_choices()?)?;
+    let machine = Prepared::new(&args.machine.config(&reporter)?)?.boot(&boot_choices()?)?;
     let _raw = args.machine.raw_terminal()?;
     block_on(async {
         let mut world = args.machine.world()?;

@@ -19,7 +19,7 @@ use logging_channel::{
 
 use crate::{
     devices::DevicesConfig,
-    engine::{AnyEngine, Engine, EngineError, EngineKind},
+    engine::{AnyEngine, Engine, EngineError, EngineKind, kvm::CountKind},
     machine::{
         GuestMemory, Machine, MemoryError, allocate_memory,
         boot::{self, BootError, BootImages, BootProtocol, TscRewrite},
@@ -104,6 +104,8 @@ impl ImageSource {
 pub struct MachineConfig {
     /// What runs it.
     pub engine: EngineKind,
+    /// What KVM counts, if that is what runs it.
+    pub count: CountKind,
     /// A bzImage, or an ELF file: `vmlinux`, or a bare-metal guest.
     pub kernel: ImageSource,
     /// How the kernel is entered.
@@ -169,7 +171,7 @@ impl Prepared {
         let initrd = initrd.map(|image| image.read("initial RAM disk"));
         let initrd = initrd.transpose()?;
         let memory = allocate_memory(config.memory_bytes)?;
-        let engine = AnyEngine::new(config.engine, &memory)?;
+        let engine = AnyEngine::counting(config.engine, config.count, &memory)?;
         let identity = Identity {
             format_version: FORMAT_VERSION,
             clock: engine.clock(),

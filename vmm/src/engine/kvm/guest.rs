@@ -10,6 +10,8 @@
 //!                                                                                                     └─► it exits again: further
 //! ```
 
+use kvm_bindings::kvm_regs;
+
 use super::{
     pvm::{Completed, Pvm},
     vcpu::{Debugging, RawExit, Vcpu},
@@ -44,6 +46,8 @@ pub struct Guest {
     incomplete: bool,
     /// A further exit of an instruction that was completed so far.
     further: Option<RawExit>,
+    /// The registers that are seen while an instruction exits more than once.
+    pub shown: Option<kvm_regs>,
 }
 
 impl Guest {
@@ -56,6 +60,7 @@ impl Guest {
             port_access: None,
             incomplete: false,
             further: None,
+            shown: None,
         }
     }
 
@@ -73,6 +78,14 @@ impl Guest {
         match self.further.take() {
             Some(raw) => self.interpret(raw),
             None => Ok(None),
+        }
+    }
+
+    /// The general registers as they are seen.
+    pub fn regs(&self) -> Result<kvm_regs, EngineError> {
+        match self.shown {
+            Some(shown) if self.further.is_some() => Ok(shown),
+            _ => self.vcpu.regs(),
         }
     }
 

@@ -208,7 +208,7 @@ impl Engine for KvmEngine {
     }
 
     fn registers(&mut self) -> Result<Registers, EngineError> {
-        let r = self.guest.vcpu.regs()?;
+        let r = self.guest.regs()?;
         let s = self.guest.vcpu.sregs()?;
         Ok(Registers {
             general: [

@@ -277,6 +277,11 @@ impl Vcpu {
         Ok(())
     }
 
+    /// The guest's flags, by which KVM steps, are others now.
+    pub fn step_is_lost(&self) {
+        self.step_lost.set(true);
+    }
+
     /// General registers.
     pub fn regs(&self) -> Result<kvm_regs, EngineError> {
         self.fd.get_regs().map_err(failed("read the registers"))
@@ -284,7 +289,7 @@ impl Vcpu {
 
     /// Sets the general registers.
     pub fn set_regs(&self, regs: &kvm_regs) -> Result<(), EngineError> {
-        self.step_lost.set(true);
+        self.step_is_lost();
         self.fd.set_regs(regs).map_err(failed("set the registers"))
     }
 

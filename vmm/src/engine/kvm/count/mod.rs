@@ -25,6 +25,26 @@ pub enum CountKind {
     Step,
 }
 
+impl CountKind {
+    /// As in `--count`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exits => "exits",
+            Self::Step => "step",
+        }
+    }
+
+    /// What must be counted for a clock of this name ([`crate::engine::Engine::clock`]).
+    #[must_use]
+    pub fn of_clock(name: &str) -> Self {
+        match name {
+            steps::CLOCK => Self::Step,
+            _ => Self::Exits,
+        }
+    }
+}
+
 /// The clock source of a kind.
 ///
 /// # Errors

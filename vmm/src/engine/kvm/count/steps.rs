@@ -9,6 +9,9 @@ use crate::engine::{
     },
 };
 
+/// The same name as the software CPU's, because it counts the same.
+pub const CLOCK: &str = "instructions";
+
 /// Counts steps.
 #[derive(Debug, Default)]
 pub struct Steps {
@@ -31,7 +34,7 @@ impl Steps {
 
 impl ClockSource for Steps {
     fn name(&self, _guest: &Guest) -> &'static str {
-        "instructions"
+        CLOCK
     }
 
     fn kind(&self) -> ClockKind {

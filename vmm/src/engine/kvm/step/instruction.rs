@@ -189,11 +189,17 @@ fn repetition(instruction: &Instruction) -> Option<Repetition> {
     if !repeats || !instruction.is_string_instruction() {
         return None;
     }
-    let ends_with_zf = match instruction.mnemonic() {
-        Mnemonic::Cmpsb | Mnemonic::Cmpsw | Mnemonic::Cmpsd | Mnemonic::Cmpsq => true,
-        Mnemonic::Scasb | Mnemonic::Scasw | Mnemonic::Scasd | Mnemonic::Scasq => true,
-        _ => false,
-    };
+    let compares = matches!(
+        instruction.mnemonic(),
+        Mnemonic::Cmpsb
+            | Mnemonic::Cmpsw
+            | Mnemonic::Cmpsd
+            | Mnemonic::Cmpsq
+            | Mnemonic::Scasb
+            | Mnemonic::Scasw
+            | Mnemonic::Scasd
+            | Mnemonic::Scasq
+    );
     let ports = matches!(
         instruction.mnemonic(),
         Mnemonic::Insb
@@ -205,7 +211,7 @@ fn repetition(instruction: &Instruction) -> Option<Repetition> {
     );
     Some(Repetition {
         mask: address_mask(instruction),
-        ends_with_zf: ends_with_zf.then(|| instruction.has_repne_prefix()),
+        ends_with_zf: compares.then(|| instruction.has_repne_prefix()),
         ports,
     })
 }

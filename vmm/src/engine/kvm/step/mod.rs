@@ -26,7 +26,10 @@ mod user;
 use iced_x86::Instruction;
 use kvm_bindings::kvm_regs;
 
-use self::instruction::{Manner, Place, Repetition};
+use self::{
+    instruction::{Manner, Place, Repetition},
+    user::UserStep,
+};
 use super::{
     guest::Guest,
     paging,
@@ -55,7 +58,7 @@ pub enum Stepped {
 struct Shortened {
     repetition: Repetition,
     instruction: Instruction,
-    /// Iterations to go when this one is over.
+    /// Iterations to go besides those that RCX has.
     rest: u64,
 }
 
@@ -69,6 +72,10 @@ pub struct Stepper {
 }
 
 /// Where the guest came to a stop.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, on the stack"
+)]
 enum Stop {
     /// Between two instructions.
     Here(Place),
@@ -101,6 +108,7 @@ impl Stepper {
             let with_memory = matches!(exit, Exit::MmioRead { .. } | Exit::MmioWrite { .. })
                 || next.is_some_and(|next| next.is_string_instruction());
             self.counts_later = with_memory;
+            self.show(guest, &place, *exit)?;
             *counts += u64::from(!with_memory);
         }
         self.settle(guest)?;
@@ -114,10 +122,14 @@ impl Stepper {
             return Ok(0);
         }
         if let Some(shortened) = self.shortened.take() {
+            let Shortened {
+                repetition,
+                instruction,
+                rest,
+            } = shortened;
             let mut regs = guest.vcpu.regs()?;
-            shortened
-                .repetition
-                .resume(&mut regs, &shortened.instruction, shortened.rest);
+            let left = repetition.count(&regs);
+            repetition.resume(&mut regs, &instruction, left + rest);
             guest.vcpu.set_regs(&regs)?;
         }
         self.settle(guest)?;
@@ -129,6 +141,20 @@ impl Stepper {
         guest.vcpu.interrupt(vector)?;
         deliver(guest, vector)?;
         self.settle(guest)
+    }
+
+    /// The registers that are seen until the exits of one instruction are all answered: as if it had not begun.
+    fn show(&self, guest: &mut Guest, before: &Place, exit: Exit) -> Result<(), EngineError> {
+        let mut regs = before.regs;
+        if let (Exit::MmioRead { .. }, Some(shortened)) = (exit, &self.shortened) {
+            // The iterations before it are over.
+            regs = guest.vcpu.regs()?;
+            let left = shortened.repetition.count(&regs);
+            shortened.repetition.set(&mut regs, left + shortened.rest);
+            regs.rflags &= !RFLAGS_RF;
+        }
+        guest.shown = Some(regs);
+        Ok(())
     }
 
     /// Looks whether interrupts are accepted.
@@ -163,21 +189,21 @@ impl Stepper {
         let stop = run(guest, &place, Some(&next), true, None)?;
         let mut regs = guest.vcpu.regs()?;
         let left = repetition.count(&regs);
-        let done = wanted - left;
         match stop {
             Stop::Exit(exit) => {
-                // The iteration that exited is the last for now.
-                let rest = rest + left.saturating_sub(1);
-                if left > 1 {
-                    repetition.set(&mut regs, 1);
+                // An iteration that stores is over, but for the answer. One that loads is completed with it, and must be the last for now.
+                let is_over = matches!(exit, Exit::MmioWrite { .. } | Exit::PortWrite { .. });
+                let aside = if is_over { 0 } else { left - 1 };
+                if aside > 0 {
+                    repetition.set(&mut regs, left - aside);
                     guest.vcpu.set_regs(&regs)?;
                 }
                 self.shortened = Some(Shortened {
                     repetition,
                     instruction: next,
-                    rest,
+                    rest: rest + aside,
                 });
-                Ok(Stepped::Exited(done, exit))
+                Ok(Stepped::Exited(wanted - left - u64::from(is_over), exit))
             }
             Stop::Here(now) => {
                 let in_handler = now.regs.rip != next.ip() && now.regs.rip != next.next_ip();
@@ -187,7 +213,7 @@ impl Stepper {
                     repetition.resume(&mut regs, &next, left + rest);
                 }
                 guest.vcpu.set_regs(&regs)?;
-                Ok(Stepped::Counted(done + u64::from(in_handler)))
+                Ok(Stepped::Counted(wanted - left + u64::from(in_handler)))
             }
         }
     }
@@ -228,8 +254,11 @@ fn single(
         Stop::Exit(exit) => return Ok(Stepped::Exited(0, exit)),
         Stop::Here(now) => now,
     };
+    if manner == Manner::PopFlags {
+        guest.vcpu.step_is_lost();
+    }
     if manner == Manner::PushFlags {
-        transfer::take_trap_flag_out(guest, &now);
+        transfer::put_pushed_flags_right(guest, place, &now);
     }
     if now.regs.rflags & RFLAGS_RF != 0 {
         // Every instruction clears it but those that return from a handler (SDM 3B 18.3.1.1).
@@ -290,10 +319,21 @@ fn run(
     step: bool,
     target: Option<u64>,
 ) -> Result<Stop, EngineError> {
-    if step && guest.pvm.is_some() && place.level() == 3 && user::step(guest, place, next)? {
-        let now = self::place(guest)?;
-        check(place, next, &now, &[None; BREAKPOINTS])?;
-        return Ok(Stop::Here(now));
+    let in_pvm_user_mode = guest.pvm.is_some() && place.level() == 3;
+    if step && in_pvm_user_mode {
+        match user::step(guest, place, next)? {
+            UserStep::Raises => {}
+            UserStep::Done => {
+                let now = self::place(guest)?;
+                check(place, next, &now, &[None; BREAKPOINTS])?;
+                return Ok(Stop::Here(now));
+            }
+            UserStep::Exits(raw) => {
+                if let Some(exit) = guest.interpret(raw)? {
+                    return Ok(Stop::Exit(exit));
+                }
+            }
+        }
     }
     let vectors = instruction::exceptions(place, next);
     let mut breakpoints = handlers(guest, place, vectors);
@@ -302,8 +342,8 @@ fn run(
     }
     let here = place.linear(place.regs.rip);
     let debugging = Debugging {
-        // In user mode, what could not be stepped over raises an exception, or exits.
-        step: step && !(guest.pvm.is_some() && place.level() == 3),
+        // What was tried there raises an exception.
+        step: step && !in_pvm_user_mode,
         // One where the guest stands would stop it at once.
         breakpoints: breakpoints.map(|address| address.filter(|address| *address != here)),
     };

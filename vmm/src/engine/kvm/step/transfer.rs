@@ -19,6 +19,8 @@ const MSR_STAR: u32 = 0xC000_0081;
 const MSR_LSTAR: u32 = 0xC000_0082;
 const MSR_FMASK: u32 = 0xC000_0084;
 
+const RFLAGS_IOPL: u64 = 3 << 12;
+
 /// SYSCALL from 64-bit code (SDM 2B, SYSCALL).
 pub fn system_call(
     guest: &Guest,
@@ -158,25 +160,32 @@ pub fn refuse_trap_flag(guest: &Guest, place: &Place, rsp: u64) -> Result<(), En
     }
 }
 
-/// After PUSHF.
-pub fn take_trap_flag_out(guest: &Guest, now: &Place) {
-    clear_trap_flag(guest, now, 0);
+/// After PUSHF: in what it pushed are the trap flag of whoever steps and, from user mode on kvm-pvm, the host's IF and IOPL.
+pub fn put_pushed_flags_right(guest: &Guest, before: &Place, now: &Place) {
+    let own = before.regs.rflags & (RFLAGS_IF | RFLAGS_IOPL);
+    change_flags(guest, now, 0, |flags| {
+        flags & !(RFLAGS_TF | RFLAGS_IF | RFLAGS_IOPL) | own
+    });
 }
 
 /// At the first instruction of the handler of `vector`: RIP and CS lie below the flags, and below them an error code (SDM 3A 6.14.2).
 pub fn take_trap_flag_out_of_frame(guest: &Guest, now: &Place, vector: u8) {
     let error_code = matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30);
-    clear_trap_flag(guest, now, 16 + if error_code { 8 } else { 0 });
+    let offset = 16 + if error_code { 8 } else { 0 };
+    change_flags(guest, now, offset, |flags| flags & !RFLAGS_TF);
 }
 
-/// Clears it in the flags that lie so many bytes above the top of the stack.
-fn clear_trap_flag(guest: &Guest, now: &Place, offset: u64) {
-    if let Some((address, flags)) = stack_word(guest, now, now.regs.rsp.wrapping_add(offset), 0, 2)
-        && flags & RFLAGS_TF != 0
-    {
+/// Changes the low half of the flags that lie so many bytes above the top of the stack.
+fn change_flags(guest: &Guest, now: &Place, offset: u64, change: impl FnOnce(u64) -> u64) {
+    let Some((address, flags)) = stack_word(guest, now, now.regs.rsp.wrapping_add(offset), 0, 2)
+    else {
+        return;
+    };
+    let changed = change(flags);
+    if changed != flags {
         guest
             .memory
-            .write_obj((flags & !RFLAGS_TF) as u16, GuestAddress(address))
+            .write_obj(changed as u16, GuestAddress(address))
             .expect("what can be read can be written");
     }
 }

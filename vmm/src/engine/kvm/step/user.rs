@@ -8,7 +8,7 @@
 //!  IDT limit 0, step ─┬─► shutdown ─┬─ something changed ────► the trap: the instruction is done
 //!                     │             └─ nothing changed ──────► a fault: nothing is done. Run again with the guest's own table
 //!                     ├─► debug exit: KVM emulated it ───────► done
-//!                     └─► another exit ──────────────────────► nothing is done. Run again likewise
+//!                     └─► another exit ──────────────────────► the instruction's
 //! ```
 
 use iced_x86::{FlowControl, Instruction};
@@ -21,13 +21,26 @@ use crate::engine::{
     kvm::vcpu::{Debugging, RawExit, failed},
 };
 
-/// Steps over one instruction. `false`: it has not been executed, and will fault or exit.
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserStep {
+    /// The instruction was executed.
+    Done,
+    /// It was not: it raises an exception.
+    Raises,
+    /// It exits.
+    Exits(RawExit),
+}
+
+/// Steps over one instruction.
 pub fn step(
     guest: &mut Guest,
     before: &Place,
     next: Option<&Instruction>,
-) -> Result<bool, EngineError> {
-    let Some(next) = next else { return Ok(false) };
+) -> Result<UserStep, EngineError> {
+    let Some(next) = next else {
+        return Ok(UserStep::Raises);
+    };
     let events = guest.vcpu.fd().get_vcpu_events();
     let events = events.map_err(failed("read pending events"))?;
     let debug = guest.vcpu.fd().get_debug_regs();
@@ -49,7 +62,7 @@ pub fn step(
     let set = guest.vcpu.fd().set_vcpu_events(&events);
     set.map_err(failed("set pending events"))?;
     match raw {
-        RawExit::Debug { .. } => Ok(true),
+        RawExit::Debug { .. } => Ok(UserStep::Done),
         RawExit::Shutdown => {
             let now = place(guest)?;
             // A branch to itself that needs no memory cannot fault.
@@ -61,16 +74,14 @@ pub fn step(
                 rflags: regs.rflags & !RFLAGS_RF,
                 ..regs
             };
-            let done = branch || without_rf(now.regs) != without_rf(before.regs);
-            if !done {
-                // A fault sets RF.
-                guest.vcpu.set_regs(&before.regs)?;
+            if branch || without_rf(now.regs) != without_rf(before.regs) {
+                return Ok(UserStep::Done);
             }
-            Ok(done)
+            // A fault sets RF.
+            guest.vcpu.set_regs(&before.regs)?;
+            Ok(UserStep::Raises)
         }
-        other => Err(EngineError::Unexpected(format!(
-            "{other:?} at {next}, stepped over in user mode"
-        ))),
+        exit => Ok(UserStep::Exits(exit)),
     }
 }
 
