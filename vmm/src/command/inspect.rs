@@ -75,7 +75,7 @@ pub fn debug(
     reporter: &Reporter,
 ) -> anyhow::Result<ExitCode> {
     if !machine.set_breakpoints(&[0]) {
-        bail!("A debugger needs an engine that stops anywhere: replay with --engine soft");
+        bail!("A debugger needs an engine that stops anywhere: record with --engine soft");
     }
     machine.set_breakpoints(&[]);
     let entries = entries(reader, reporter);

@@ -116,10 +116,6 @@ fn flags(rflags: u64) -> String {
 
 impl fmt::Display for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMES: [&str; 16] = [
-            "RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RSP", "RBP", "R8", "R9", "R10", "R11",
-            "R12", "R13", "R14", "R15",
-        ];
         let Registers {
             general,
             rip,
@@ -127,12 +123,13 @@ impl fmt::Display for View {
             control: [cr0, cr2, cr3, cr4],
             segment_bases: [fs, gs],
         } = self.registers;
-        let named: Vec<(&str, u64)> = NAMES.into_iter().zip(general).collect();
+        let named: Vec<(&str, u64)> = Registers::GENERAL_NAMES.into_iter().zip(general).collect();
         for row in named.chunks(4) {
-            for (name, value) in row {
-                write!(f, "{name:<4} {value:016x}  ")?;
-            }
-            writeln!(f)?;
+            let cells: Vec<String> = row
+                .iter()
+                .map(|(name, value)| format!("{name:<4} {value:016x}"))
+                .collect();
+            writeln!(f, "{}", cells.join("  "))?;
         }
         writeln!(f, "RIP  {rip:016x}  {}", self.mode)?;
         let iopl = rflags >> 12 & 3;
