@@ -45,8 +45,13 @@ fn replay_changed(recording: &Recording, change: impl FnOnce(&mut Vec<Entry>)) -
 
 /// The place of the middle one of the entries that match.
 fn middle(entries: &[Entry], wanted: impl Fn(&Event) -> bool) -> usize {
-    let places: Vec<usize> = (0..entries.len())
-        .filter(|place| wanted(&entries[*place].event))
+    middle_of(entries, |entries, place| wanted(&entries[place].event))
+}
+
+/// The same, looking at an entry's neighbours too; the first entry is not asked for.
+fn middle_of(entries: &[Entry], wanted: impl Fn(&[Entry], usize) -> bool) -> usize {
+    let places: Vec<usize> = (1..entries.len())
+        .filter(|place| wanted(entries, *place))
         .collect();
     *places
         .get(places.len() / 2)
@@ -75,20 +80,22 @@ on_every_engine! {
             "an unchanged copy replays"
         );
 
-        expect_divergence(
-            &recording,
-            "a time read that says something else",
-            |entries| {
-                let place = middle(entries, tells_time);
-                match &mut entries[place].event {
-                    Event::Time { guest_ns } | Event::Clock { guest_ns, .. } => *guest_ns += 100_000,
-                    _ => unreachable!(),
+        // All of them: one alone may be of a clock that shows seconds, which looks the same 100 µs later.
+        expect_divergence(&recording, "times that say something else", |entries| {
+            for entry in entries {
+                if let Event::Time { guest_ns } | Event::Clock { guest_ns, .. } = &mut entry.event {
+                    *guest_ns += 100_000;
                 }
-            },
-        );
+            }
+        });
         expect_divergence(&recording, "a time read that is gone", |entries| {
-            let place = middle(entries, tells_time);
-            entries.remove(place);
+            if engine == EngineKind::Soft {
+                // One correction alone may be as good as none, or come after the last read.
+                entries.retain(|entry| !tells_time(&entry.event));
+            } else {
+                let place = middle(entries, tells_time);
+                entries.remove(place);
+            }
         });
         expect_divergence(&recording, "an output that never was", |entries| {
             let place = middle(entries, |event| matches!(event, Event::Output { .. }));
@@ -123,9 +130,20 @@ on_every_engine! {
             let place = middle(entries, |event| matches!(event, Event::Interrupt { .. }));
             entries.remove(place);
         });
+        // All that led to one interrupt: of several ticks in a row, a single one may have fired nothing.
         expect_divergence(&recording, "a tick that is gone", |entries| {
-            let place = middle(entries, |event| matches!(event, Event::Tick { .. }));
-            entries.remove(place);
+            let place = middle_of(entries, |entries, place| {
+                matches!(entries[place].event, Event::Interrupt { .. })
+                    && matches!(entries[place - 1].event, Event::Tick { .. })
+            });
+            let since = entries[..place]
+                .iter()
+                .rposition(|entry| matches!(entry.event, Event::Interrupt { .. }))
+                .map_or(0, |previous| previous + 1);
+            let ticks = entries.extract_if(since..place, |entry| {
+                matches!(entry.event, Event::Tick { .. })
+            });
+            assert!(ticks.count() > 0);
         });
     }
 
