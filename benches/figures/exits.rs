@@ -14,7 +14,7 @@ use vmm::{
     devices::DevicesConfig,
     effect::Effect,
     engine::{AnyEngine, Engine, EngineKind, Goal, Reply},
-    inputs::{InputError, Live, live::GuestClock, recorder::Recorder},
+    inputs::{InputError, Live, live::HostClock, recorder::Recorder},
     machine::{GuestMemory, Machine},
     session::replica::Replica,
 };
@@ -112,7 +112,7 @@ fn whole_loop(kind: EngineKind, memory: &GuestMemory) -> impl FnMut() -> Duratio
     let machine =
         Machine::new(engine, memory.clone(), &devices, &snippet::state()).expect("a machine");
     let inputs = Live::new(
-        GuestClock::starting_at(0),
+        HostClock::starting_at(0),
         Arc::default(),
         Box::new(Forgetful),
         1,

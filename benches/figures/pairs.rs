@@ -3,6 +3,10 @@
 use std::{path::PathBuf, process::Command, time::Duration};
 
 use lockstep_tests::rig;
+use logging_channel::{
+    codec::encode_heartbeat,
+    protocol::{Heartbeat, Role},
+};
 use vmm::{
     demo::{
         ArbiterKind, Client, Guest, Member, Process, Rig, RigOptions,
@@ -32,7 +36,12 @@ pub fn options(engine: EngineKind, guest: Guest) -> RigOptions {
 
 /// Starts a pair and waits until its guest serves.
 pub async fn pair(engine: EngineKind, guest: Guest) -> Served {
-    let mut rig = Rig::new(options(engine, guest)).expect("a rig");
+    pair_of(options(engine, guest)).await
+}
+
+/// Starts a pair and waits until its guest says that it is ready.
+pub async fn pair_of(options: RigOptions) -> Served {
+    let mut rig = Rig::new(options).expect("a rig");
     rig.start_pair().await.expect("a pair");
     rig.wait_until_ready(Member::Primary)
         .await
@@ -86,21 +95,89 @@ impl Served {
             .expect("the guest's service")
     }
 
-    /// Bytes that the primary's host has sent on the channel so far, headers included.
-    pub fn channel_bytes(&self) -> u64 {
-        let read =
-            || std::fs::read_to_string("/proc/thread-self/net/dev").expect("the host's devices");
-        let devices = self
-            .rig
-            .network()
-            .on_host(Host::Primary, read)
-            .expect("a host");
-        let channel = devices
+    /// What a host has sent on the channel so far.
+    pub fn channel(&self, host: Host) -> Traffic {
+        let (bytes, packets) = self.sent(host, "channel");
+        let counts = self.on_host(host, "/proc/thread-self/net/snmp");
+        let mut udp = counts.lines().filter_map(|line| line.strip_prefix("Udp: "));
+        // Names first, then InDatagrams, NoPorts, InErrors and OutDatagrams.
+        let datagrams = udp
+            .next_back()
+            .and_then(|counts| counts.split(' ').nth(3)?.parse().ok());
+        Traffic {
+            bytes,
+            packets,
+            datagrams: datagrams.expect("the host counts datagrams"),
+        }
+    }
+
+    /// Bytes of the frames that the guest's tap was sent so far.
+    pub fn input_bytes(&self) -> u64 {
+        self.sent(Host::Primary, TAP).0
+    }
+
+    /// Bytes and packets that a device has sent so far, link headers included.
+    fn sent(&self, host: Host, device: &str) -> (u64, u64) {
+        let devices = self.on_host(host, "/proc/thread-self/net/dev");
+        let counts = devices
             .lines()
-            .find_map(|line| line.trim().strip_prefix("channel:"));
-        // NAME: eight received counts, then the bytes sent.
-        let sent = channel.and_then(|counts| counts.split_ascii_whitespace().nth(8)?.parse().ok());
-        sent.expect("the host has a channel")
+            .find_map(|line| line.trim().strip_prefix(device)?.strip_prefix(':'));
+        // NAME: eight received counts, then bytes and packets sent.
+        let mut counts = counts
+            .expect("the host has this device")
+            .split_ascii_whitespace()
+            .skip(8)
+            .map(|count| count.parse().expect("a number"));
+        let mut next = || counts.next().expect("bytes, then packets");
+        (next(), next())
+    }
+
+    fn on_host(&self, host: Host, path: &str) -> String {
+        let read = || std::fs::read_to_string(path).expect("a network has counts");
+        let network = self.rig.network();
+        network.on_host(host, read).expect("a host")
+    }
+}
+
+/// What was sent on the channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Traffic {
+    /// With all headers.
+    pub bytes: u64,
+    packets: u64,
+    /// Heartbeats among them.
+    datagrams: u64,
+}
+
+impl Traffic {
+    /// What TCP carried: the log.
+    pub fn tcp_payload_bytes(&self) -> u64 {
+        // Ethernet 14, IPv4 20, UDP 8; TCP 20 and 12 of timestamps.
+        const UDP_HEADERS_BYTES: u64 = 14 + 20 + 8;
+        const TCP_HEADERS_BYTES: u64 = 14 + 20 + 20 + 12;
+        // They differ by a byte or two, as their counters grow.
+        let heartbeat = encode_heartbeat(&Heartbeat {
+            role: Role::Primary,
+            term: 2,
+            counter: 1_000,
+            heard: 1_000,
+            session: u64::MAX,
+        });
+        let udp = self.datagrams * (UDP_HEADERS_BYTES + heartbeat.len() as u64);
+        let tcp = (self.packets - self.datagrams) * TCP_HEADERS_BYTES;
+        self.bytes.saturating_sub(udp + tcp)
+    }
+}
+
+impl std::ops::Sub for Traffic {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            bytes: self.bytes - before.bytes,
+            packets: self.packets - before.packets,
+            datagrams: self.datagrams - before.datagrams,
+        }
     }
 }
 

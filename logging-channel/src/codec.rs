@@ -1,31 +1,34 @@
-//! The bytes of messages, heartbeats and record files. The only place that knows bincode.
+//! The bytes of messages, heartbeats and log files. The only place that knows bincode.
 //!
 //! In: values of the protocol. Out: frames, and back. A frame is a header and a payload, all
 //! integers little endian:
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
-//! | 0 | 4 | magic: `LSTP` for a message, `LSHB` for a heartbeat datagram |
+//! | 0 | 4 | magic: `LSTP` for a message, `LSHB` for a heartbeat datagram, `LSLG` in a log file |
 //! | 4 | 2 | format version, [`FORMAT_VERSION`](crate::identity::FORMAT_VERSION) |
 //! | 6 | 2 | flags, 0 |
 //! | 8 | 4 | length of the payload, at most [`MAX_PAYLOAD_BYTES`] |
 //! | 12 | 4 | CRC-32 (IEEE) of the payload |
 //! | 16 | 4 | CRC-32 (IEEE) of the 16 bytes before |
-//! | 20 | … | payload: the value in bincode 2's standard configuration (variable-length integers) |
+//! | 20 | … | payload: the value in bincode 2's standard configuration (variable-length integers), in files compressed |
 //!
 //! The header has a checksum of its own because a damaged length would otherwise leave the
 //! receiver waiting for bytes that nobody sends. What always holds: a decoded batch has entries in
 //! sequence, every bit of a frame is covered by a check, and no length is believed before its limit
-//! is checked.
+//! is checked: whatever the bytes, decoding a message needs at most 4 MiB besides the frame itself.
 
-mod frame;
+pub(crate) mod batch;
+pub(crate) mod frame;
 mod heartbeat;
 #[cfg(test)]
 mod tests;
+pub(crate) mod varint;
 
 use crate::Entry;
 use crate::protocol::Message;
 
+pub use batch::EntrySizes;
 pub use frame::{
     Decoder, HEADER_BYTES, MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES, canonical_bytes,
     from_canonical_bytes,
@@ -97,7 +100,10 @@ pub enum CodecError {
         /// Its length.
         bytes: usize,
     },
-    /// A value too large to be sent.
+    /// The payload of a file's frame is not what a compressor made.
+    #[error("Payload does not decompress: {0}")]
+    Compression(String),
+    /// A value too large to be sent or kept.
     #[error("{what} takes {bytes} bytes, above the limit of {limit}")]
     Oversized {
         /// The message's name.
@@ -154,10 +160,15 @@ fn check_sequence(entries: &[Entry]) -> Result<(), CodecError> {
     Ok(())
 }
 
+/// How the payload of a [`Message::Entries`] begins: with its place among the messages.
+const ENTRIES_TAG: u8 = 3;
+
 fn decode_message(payload: &[u8]) -> Result<Message, CodecError> {
-    let message: Message = frame::decode_payload(payload)?;
-    if let Message::Entries { entries, .. } = &message {
-        check_sequence(entries)?;
+    if payload.len() > MAX_CONTROL_BYTES && payload[0] != ENTRIES_TAG {
+        return Err(CodecError::TooLong {
+            bytes: payload.len() as u64,
+            limit: MAX_CONTROL_BYTES,
+        });
     }
-    Ok(message)
+    frame::decode_payload(payload)
 }

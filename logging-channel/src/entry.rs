@@ -25,6 +25,39 @@ impl std::fmt::Display for Position {
     }
 }
 
+/// A text that is no [`Position`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not a position: give exits and instructions such as 6297+120, or exits alone such as 6297"
+)]
+pub struct NotAPosition {
+    /// The text.
+    pub text: String,
+}
+
+impl std::str::FromStr for Position {
+    type Err = NotAPosition;
+
+    /// As [`Display`](std::fmt::Display) writes it; without instructions, right after the exit.
+    fn from_str(text: &str) -> Result<Self, NotAPosition> {
+        let (exits, instructions) = text.split_once('+').unwrap_or((text, "0"));
+        // `parse` would take a sign, too.
+        let number = |digits: &str| {
+            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| digits.parse().ok()).flatten()
+        };
+        match (number(exits), number(instructions)) {
+            (Some(exits), Some(instructions)) => Ok(Self {
+                exits,
+                instructions,
+            }),
+            _ => Err(NotAPosition {
+                text: text.to_owned(),
+            }),
+        }
+    }
+}
+
 /// 128 bits of a BLAKE3 hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 16]);
@@ -75,18 +108,21 @@ pub struct PageRange {
     pub count: u32,
 }
 
-/// What happened. `Output`, `Digest` and `End` are compared, all others are inputs to the machine.
+/// What happened. All are inputs to the machine but [`Event::Output`], [`Event::Digest`] and [`Event::End`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// The answer to a read of time by the exit at this position: nanoseconds of guest time since
     /// boot. Never less than any time before it in the log.
     Time {
         /// Guest time, nanoseconds since boot.
+        #[serde(with = "crate::codec::varint")]
         guest_ns: u64,
     },
-    /// Guest time moved on to `guest_ns`: timers that are due by then fire.
+    /// Guest time moved on to `guest_ns`: timers that are due by then fire. Where instructions are counted, only in HLT: elsewhere timers fire by
+    /// themselves.
     Tick {
         /// Guest time, nanoseconds since boot.
+        #[serde(with = "crate::codec::varint")]
         guest_ns: u64,
     },
     /// The interrupt controller was acknowledged and the vector delivered to the vCPU.
@@ -134,6 +170,15 @@ pub enum Event {
         reason: EndReason,
         /// Registers, devices and all of memory.
         digest: Digest,
+    },
+    /// From here on the guest's clock shows `guest_ns` and moves on by `ps_per_instruction` with every instruction. Only where they are counted: reads
+    /// of time need no entry there.
+    Clock {
+        /// Guest time, nanoseconds since boot: never less than what the clock shows already.
+        #[serde(with = "crate::codec::varint")]
+        guest_ns: u64,
+        /// Guest time that an instruction takes, picoseconds.
+        ps_per_instruction: u32,
     },
     /// On a clock of exits: part of a state delta. From here the guest computed on without an exit and was stopped; the replay does not execute that
     /// stretch, it is given its result: the pages of one or more of these entries, then `State`. They change nothing by themselves.
@@ -183,17 +228,50 @@ impl Entry {
     pub fn size_bytes(&self) -> u64 {
         // Sequence number, position, event tag and fixed fields; far below it for most entries.
         const FIXED_BYTES: u64 = 64;
-        let payload = match &self.event {
-            Event::Frame { bytes }
-            | Event::ConsoleInput { bytes }
-            | Event::Entropy { bytes }
-            | Event::State { bytes, .. } => bytes.len(),
-            // A range takes at most 14 bytes, and more than that once it is decoded.
-            Event::Pages { ranges, bytes, .. } => {
-                ranges.len() * size_of::<PageRange>() + bytes.len()
-            }
-            _ => 0,
+        FIXED_BYTES + self.event.payload_bytes() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn positions_are_read_and_refused() {
+        let position = |exits, instructions| Position {
+            exits,
+            instructions,
         };
-        FIXED_BYTES + payload as u64
+        assert_eq!("6297+120".parse(), Ok(position(6297, 120)));
+        assert_eq!("6297+0".parse(), Ok(position(6297, 0)));
+        assert_eq!("6297".parse(), Ok(position(6297, 0)));
+        for bad in [
+            "",
+            "+",
+            "1+",
+            "+1",
+            "1+2+3",
+            "-1",
+            "1+-2",
+            "++1",
+            " 1",
+            "1 + 2",
+            "0x10",
+            "18446744073709551616",
+            "end",
+        ] {
+            let refused = bad.parse::<Position>().expect_err(bad);
+            assert!(refused.to_string().contains("6297+120"), "{refused}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(exits: u64, instructions: u64) {
+            let position = Position { exits, instructions };
+            prop_assert_eq!(position.to_string().parse(), Ok(position));
+        }
     }
 }

@@ -7,9 +7,12 @@
 
 pub mod codec;
 pub mod entry;
+pub mod event_kind;
 pub mod identity;
 pub mod log_file;
 pub mod protocol;
+pub mod statistics;
 pub mod transport;
 
-pub use entry::{Digest, EndReason, Entry, Event, OutputKind, PageRange, Position};
+pub use entry::{Digest, EndReason, Entry, Event, NotAPosition, OutputKind, PageRange, Position};
+pub use event_kind::EventKind;

@@ -8,7 +8,7 @@ use std::{
 use logging_channel::{Entry, identity::BootChoices};
 use vmm::{
     effect::Effect,
-    engine::{AnyEngine, EngineKind},
+    engine::{AnyEngine, EngineKind, kvm::CountKind},
     inputs::{InputError, logged::LogSource, recorder::Recorder},
     machine::{Machine, boot::BootProtocol},
     session::setup::{MachineConfig, Prepared},
@@ -29,7 +29,8 @@ pub fn machine(
 ) -> Machine<AnyEngine> {
     let config = MachineConfig {
         engine: kind,
-        kernel: images::bare(guest),
+        count: CountKind::default(),
+        kernel: images::bare(guest).into(),
         boot: BootProtocol::Auto,
         initrd: None,
         command_line: options.to_owned(),

@@ -1,5 +1,7 @@
 //! What the end-to-end tests share.
 
+pub mod agreement;
+pub mod debugger;
 pub mod engines;
 pub mod exactness;
 pub mod images;

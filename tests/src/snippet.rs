@@ -180,7 +180,9 @@ pub fn state() -> BootState {
 pub fn next_exit(engine: &mut dyn Engine) -> Exit {
     match engine.run(Goal::Exit).expect("the engine runs") {
         Stop::Exit(exit) => exit,
-        Stop::Reached | Stop::Kicked => panic!("no goal was set, and nobody kicked"),
+        Stop::Reached | Stop::Breakpoint | Stop::Kicked => {
+            panic!("no goal was set, and nobody kicked")
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use vmm::{
         client::COUNTER_PORT,
         network::{GUEST_ADDRESS, Host, Network, TAP},
     },
-    engine::EngineKind,
+    engine::{EngineKind, kvm::CountKind},
     host::{Event, StampedEvent},
     machine::boot::BootProtocol,
 };
@@ -39,6 +39,8 @@ pub enum Talk {
 pub struct Guest {
     /// What runs it.
     pub engine: EngineKind,
+    /// What KVM counts.
+    pub count: CountKind,
     /// A bzImage, or an ELF file.
     pub kernel: PathBuf,
     /// How it is entered.
@@ -61,6 +63,7 @@ impl Guest {
     pub fn bare(engine: EngineKind, name: &str, command_line: &str) -> Self {
         Self {
             engine,
+            count: CountKind::default(),
             kernel: images::bare(name),
             boot: BootProtocol::Auto,
             initrd: None,
@@ -87,6 +90,9 @@ impl Guest {
         arguments.extend(["--kernel".into(), self.kernel.clone().into()]);
         arguments.extend(["--boot".into(), self.boot.to_string().into()]);
         arguments.extend(["--log".into(), log.into()]);
+        if self.engine == EngineKind::Kvm {
+            arguments.extend(["--count", self.count.name()].map(OsString::from));
+        }
         if let Talk::Requests(_) = self.talk {
             arguments.extend(["--mac", "52:54:00:6c:73:01"].map(OsString::from));
         }
@@ -168,7 +174,7 @@ impl Recording {
     #[must_use]
     pub fn replay(&self, name: &str) -> End {
         let mut command = self.guest.command("replay", self.folder.path(), name);
-        command.args(["--console", "stdio"]);
+        command.args(["--console", "stdio", "--verify"]);
         let child = spawn(command, self.folder.path(), name);
         finish(child, &self.guest, self.folder.path(), name, Talk::Nothing)
     }

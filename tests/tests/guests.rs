@@ -7,7 +7,7 @@ use lockstep_tests::{
     images, on_every_engine,
     twins::{Guest, Recording, Talk},
 };
-use vmm::machine::boot::BootProtocol;
+use vmm::{engine::kvm::CountKind, machine::boot::BootProtocol};
 
 /// The output of a guest that was recorded and replayed alike.
 fn output(guest: &Guest) -> String {
@@ -54,6 +54,7 @@ on_every_engine! {
 fn stock_kernel(command_line: &str) -> Guest {
     Guest {
         engine: EngineKind::Soft,
+        count: CountKind::default(),
         kernel: images::variable("LOCKSTEP_STOCK_KERNEL").into(),
         boot: BootProtocol::Auto,
         initrd: Some(images::variable("LOCKSTEP_LINUX_INITRD_SHELL").into()),

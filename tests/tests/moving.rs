@@ -17,7 +17,7 @@ use logging_channel::{
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use vmm::{
     engine::{AnyEngine, Engine, EngineError, EngineKind, Exit, Persist, Reply},
-    inputs::{Live, Logged, live::GuestClock},
+    inputs::{Live, Logged, live::HostClock},
     machine::{GuestMemory, Machine},
     session::replica::{Ending, Replica},
 };
@@ -32,7 +32,7 @@ fn machine(kind: EngineKind, guest: &str, options: &str) -> Machine<AnyEngine> {
 fn record(machine: Machine<AnyEngine>) -> (Ending, Vec<Entry>) {
     let kept = Kept::default();
     let recorder = Box::new(kept.clone());
-    let inputs = Live::new(GuestClock::starting_at(0), Arc::default(), recorder, 1);
+    let inputs = Live::new(HostClock::starting_at(0), Arc::default(), recorder, 1);
     let ending = Replica::new(machine, inputs.with_jitter(Some(1))).run();
     (ending.expect("the guest ends"), kept.take())
 }

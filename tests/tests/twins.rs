@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use lockstep_tests::{
+    engines::EngineKind,
     images, on_every_engine,
     twins::{Guest, Recording, Talk},
 };
-use vmm::machine::boot::BootProtocol;
+use vmm::{engine::kvm::CountKind, machine::boot::BootProtocol};
 
 /// Seeds of the recorded runs' timing.
 const SEEDS: std::ops::Range<u64> = 1..6;
@@ -21,6 +22,50 @@ fn twins(guest: &Guest, expected_output: &str) {
             recording.end,
             "timing seed {seed}"
         );
+    }
+}
+
+/// KVM that steps over each instruction: guests that need few of them.
+mod kvm_step {
+    use super::*;
+
+    fn stepped(name: &str, command_line: &str, expected_output: &str) {
+        let guest = Guest {
+            count: CountKind::Step,
+            ..Guest::bare(EngineKind::Kvm, name, command_line)
+        };
+        twins(&guest, expected_output);
+    }
+
+    #[test]
+    fn counter() {
+        stepped("counter", "count=3 words=64 hz=100", "counter end");
+    }
+
+    #[test]
+    fn sleeper() {
+        stepped("sleeper", "count=10 hz=100", "sleeper end");
+    }
+
+    /// Without an exit, and yet it is interrupted.
+    #[test]
+    fn spinner() {
+        stepped("spinner", "count=5 hz=100", "spinner end");
+    }
+
+    #[test]
+    fn entropy() {
+        stepped("entropy", "count=5", "entropy end");
+    }
+
+    #[test]
+    fn faults() {
+        stepped("faults", "", "faults end");
+    }
+
+    #[test]
+    fn user() {
+        stepped("user", "count=5 loops=500 hz=100", "user end");
     }
 }
 
@@ -84,6 +129,7 @@ on_every_engine! {
         let command_line = images::variable("LOCKSTEP_LINUX_CMDLINE");
         let guest = Guest {
             engine,
+            count: CountKind::default(),
             kernel: images::variable("LOCKSTEP_LINUX_KERNEL").into(),
             boot: BootProtocol::Auto,
             initrd: Some(images::variable("LOCKSTEP_LINUX_INITRD").into()),

@@ -6,7 +6,11 @@ use std::{
 };
 
 use lockstep_tests::images;
-use vmm::{engine::EngineKind, machine::boot::BootProtocol, session::setup::MachineConfig};
+use vmm::{
+    engine::{EngineKind, kvm::CountKind},
+    machine::boot::BootProtocol,
+    session::setup::MachineConfig,
+};
 
 /// A guest.
 #[derive(Clone, Debug)]
@@ -39,9 +43,10 @@ impl Guest {
     pub fn machine(&self) -> MachineConfig {
         MachineConfig {
             engine: EngineKind::Soft,
-            kernel: self.kernel.clone(),
+            count: CountKind::default(),
+            kernel: self.kernel.clone().into(),
             boot: BootProtocol::Auto,
-            initrd: Some(self.initrd.clone()),
+            initrd: Some(self.initrd.clone().into()),
             command_line: self.command_line.clone(),
             memory_bytes: 96 << 20,
             mac: None,

@@ -11,7 +11,7 @@ use logging_channel::{Digest, EndReason, Entry, Position, identity::BootChoices}
 use vmm::{
     effect::Effect,
     inputs::{
-        InputError, Inputs, Live, Next, Situation, inbox::Inbox, live::GuestClock,
+        InputError, Inputs, Live, Next, Situation, inbox::Inbox, live::HostClock,
         recorder::Recorder,
     },
     session::{
@@ -101,7 +101,7 @@ impl Run {
             rng_seed: [7; 32],
         };
         let machine = Prepared::new(config).and_then(|prepared| prepared.boot(&choices));
-        let clock = GuestClock::starting_at(0);
+        let clock = HostClock::starting_at(0);
         let run = Arc::default();
         let inputs = Counted {
             live: Live::new(clock, Arc::<Inbox>::default(), Box::new(Forgetful), 1),

@@ -1,4 +1,4 @@
-//! Header, checksums and limits around a bincode payload.
+//! Header, checksums and limits around a payload.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +16,8 @@ pub const MAX_PAYLOAD_BYTES: usize = MAX_FRAME_BYTES - HEADER_BYTES;
 
 pub(super) const MESSAGE_MAGIC: [u8; 4] = *b"LSTP";
 pub(super) const HEARTBEAT_MAGIC: [u8; 4] = *b"LSHB";
+pub(crate) const FILE_MAGIC: [u8; 4] = *b"LSLG";
+const OURS: [[u8; 4]; 3] = [MESSAGE_MAGIC, HEARTBEAT_MAGIC, FILE_MAGIC];
 
 const VERSION: u16 = {
     assert!(FORMAT_VERSION <= u16::MAX as u32);
@@ -33,8 +35,24 @@ const BINCODE: bincode::config::Configuration<
 
 pub(super) fn encode<T: Serialize>(magic: [u8; 4], value: &T) -> Result<Vec<u8>, CodecError> {
     let mut frame = vec![0; HEADER_BYTES];
-    bincode::serde::encode_into_std_write(value, &mut frame, BINCODE)
+    encode_payload(value, &mut frame)?;
+    seal(magic, 0, &mut frame)?;
+    Ok(frame)
+}
+
+/// Adds the bytes of `value` to `bytes`.
+pub(crate) fn encode_payload<T: Serialize>(
+    value: &T,
+    bytes: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    bincode::serde::encode_into_std_write(value, bytes, BINCODE)
         .map_err(|error| CodecError::Malformed(error.to_string()))?;
+    Ok(())
+}
+
+/// Fills in the header of a frame whose payload stands behind [`HEADER_BYTES`] of room for it. The payload's checksum goes on
+/// from `crc_before`, 0 where frames stand alone, and is returned.
+pub(crate) fn seal(magic: [u8; 4], crc_before: u32, frame: &mut [u8]) -> Result<u32, CodecError> {
     let payload_bytes = frame.len() - HEADER_BYTES;
     let Some(length) = u32::try_from(payload_bytes)
         .ok()
@@ -46,7 +64,7 @@ pub(super) fn encode<T: Serialize>(magic: [u8; 4], value: &T) -> Result<Vec<u8>,
             limit: MAX_PAYLOAD_BYTES,
         });
     };
-    let payload_crc = crc32fast::hash(&frame[HEADER_BYTES..]);
+    let payload_crc = crc_after(crc_before, &frame[HEADER_BYTES..]);
     frame[0..4].copy_from_slice(&magic);
     frame[4..6].copy_from_slice(&VERSION.to_le_bytes());
     frame[6..8].copy_from_slice(&NO_FLAGS.to_le_bytes());
@@ -54,10 +72,16 @@ pub(super) fn encode<T: Serialize>(magic: [u8; 4], value: &T) -> Result<Vec<u8>,
     frame[12..16].copy_from_slice(&payload_crc.to_le_bytes());
     let header_crc = crc32fast::hash(&frame[..16]);
     frame[16..20].copy_from_slice(&header_crc.to_le_bytes());
-    Ok(frame)
+    Ok(payload_crc)
 }
 
-pub(super) fn decode_payload<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
+fn crc_after(crc_before: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(crc_before);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+pub(crate) fn decode_payload<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecError> {
     let (value, used) = bincode::serde::decode_from_slice(payload, BINCODE)
         .map_err(|error| CodecError::Malformed(error.to_string()))?;
     if used < payload.len() {
@@ -68,17 +92,18 @@ pub(super) fn decode_payload<T: DeserializeOwned>(payload: &[u8]) -> Result<T, C
 }
 
 /// A header that has passed every check.
-pub(super) struct Header {
-    pub(super) payload_bytes: usize,
+pub(crate) struct Header {
+    pub(crate) payload_bytes: usize,
     payload_crc: u32,
 }
 
 impl Header {
-    pub(super) fn parse(magic: [u8; 4], bytes: &[u8; HEADER_BYTES]) -> Result<Self, CodecError> {
+    pub(crate) fn parse(magic: [u8; 4], bytes: &[u8; HEADER_BYTES]) -> Result<Self, CodecError> {
         let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let four = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
         let u32_at = |at: usize| u32::from_le_bytes(four(at));
-        if four(0) != magic {
+        // Before version 3, files had the magic of messages: that they are old says more than that they are no files.
+        if !OURS.contains(&four(0)) || four(0) != magic && u16_at(4) == VERSION {
             return Err(CodecError::Magic { found: four(0) });
         }
         if u16_at(4) != VERSION {
@@ -106,11 +131,12 @@ impl Header {
         })
     }
 
-    pub(super) fn check_payload(&self, payload: &[u8]) -> Result<(), CodecError> {
-        if crc32fast::hash(payload) != self.payload_crc {
+    /// Checks the payload and returns its checksum, which goes on from `crc_before`.
+    pub(crate) fn check_payload(&self, crc_before: u32, payload: &[u8]) -> Result<u32, CodecError> {
+        if crc_after(crc_before, payload) != self.payload_crc {
             return Err(CodecError::PayloadChecksum);
         }
-        Ok(())
+        Ok(self.payload_crc)
     }
 }
 
@@ -177,7 +203,7 @@ impl Decoder {
         let Some(payload) = rest.get(..header.payload_bytes) else {
             return Ok(None);
         };
-        header.check_payload(payload)?;
+        header.check_payload(0, payload)?;
         let message = super::decode_message(payload)?;
         let frame_bytes = HEADER_BYTES + header.payload_bytes;
         self.pulled += frame_bytes;

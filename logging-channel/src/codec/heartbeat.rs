@@ -29,6 +29,6 @@ pub fn decode_heartbeat(datagram: &[u8]) -> Result<Heartbeat, CodecError> {
     if bytes > HEARTBEAT_MAX_BYTES || payload.len() != header.payload_bytes {
         return Err(CodecError::DatagramLength { bytes });
     }
-    header.check_payload(payload)?;
+    header.check_payload(0, payload)?;
     frame::decode_payload(payload)
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::entry::{Digest, EndReason, Event, OutputKind, Position};
+use crate::entry::{Digest, EndReason, Event, OutputKind, PageRange, Position};
 use crate::identity::{BootChoices, Identity, Mismatch};
 use crate::protocol::{Heartbeat, Role};
 
@@ -11,6 +11,8 @@ fn digest() -> impl Strategy<Value = Digest> {
 
 fn event() -> impl Strategy<Value = Event> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..200);
+    let range = any::<(u64, u32)>().prop_map(|(first, count)| PageRange { first, count });
+    let ranges = prop::collection::vec(range, 0..20);
     prop_oneof![
         any::<u64>().prop_map(|guest_ns| Event::Time { guest_ns }),
         any::<u64>().prop_map(|guest_ns| Event::Tick { guest_ns }),
@@ -32,11 +34,23 @@ fn event() -> impl Strategy<Value = Event> {
             reason: [EndReason::Reset, EndReason::Halted, EndReason::TripleFault][reason as usize],
             digest,
         }),
+        any::<(u64, u32)>().prop_map(|(guest_ns, ps_per_instruction)| Event::Clock {
+            guest_ns,
+            ps_per_instruction,
+        }),
+        (any::<u32>(), ranges, bytes()).prop_map(|(part, ranges, bytes)| Event::Pages {
+            part,
+            ranges,
+            bytes,
+        }),
+        (any::<u32>(), bytes()).prop_map(|(parts, bytes)| Event::State { parts, bytes }),
     ]
 }
 
+/// Positions that stay, go on a little, or are anywhere.
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
-    let place = (any::<u64>(), any::<u64>(), event());
+    let number = || prop_oneof![0..3_u64, 0..5000_u64, any::<u64>()];
+    let place = (number(), number(), event());
     (1..u64::MAX / 2, prop::collection::vec(place, 0..40)).prop_map(|(first, places)| {
         let entry = |(seq, (exits, instructions, event))| Entry {
             seq,
@@ -100,6 +114,7 @@ fn message() -> impl Strategy<Value = Message> {
         }),
         any::<(u64, u64)>().prop_map(|(received, executed)| Message::Ack { received, executed }),
         Just(Message::Goodbye),
+        ".{0,40}".prop_map(|description| Message::Diverged { description }),
     ]
 }
 
@@ -216,6 +231,17 @@ proptest! {
     }
 
     #[test]
+    fn random_batches_never_panic_and_decode_in_sequence(
+        payload in prop::collection::vec(any::<u8>(), 0..2000),
+    ) {
+        let (messages, _) = decode_all(&frame_around(&[&[ENTRIES_TAG][..], &payload].concat()));
+        for message in messages {
+            let Message::Entries { entries, .. } = message else { panic!("{message:?}") };
+            prop_assert_eq!(check_sequence(&entries), Ok(()));
+        }
+    }
+
+    #[test]
     fn size_bytes_is_an_upper_bound(entries in entries()) {
         let sum: u64 = entries.iter().map(Entry::size_bytes).sum();
         let frame = encode_message(&Message::Entries { entries, released_through: u64::MAX });
@@ -256,7 +282,7 @@ fn each_fault_has_its_own_error() {
             |f| f[4] = 9,
             CodecError::Version {
                 found: 9,
-                expected: 2,
+                expected: 3,
             },
         ),
         (|f| f[9] ^= 1, CodecError::HeaderChecksum),
@@ -306,8 +332,7 @@ fn huge_lengths_inside_a_payload_are_refused() {
         &[refuse][..],
         &[refuse, 0],
         &[refuse, 1],
-        &[entries],
-        &[entries, 1, 1, 1, 1, 3],
+        &[entries, 1, 1, 2, 2, 3],
     ] {
         let payload = [start, &huge].concat();
         let (_, error) = decode_all(&frame_around(&payload));
@@ -384,7 +409,21 @@ fn control_messages_are_short() {
 }
 
 #[test]
-fn a_batch_with_a_gap_is_refused_on_both_sides() {
+fn a_long_message_that_is_no_batch_is_refused_before_it_is_decoded() {
+    let mut payload = vec![0; MAX_CONTROL_BYTES + 1];
+    payload[0] = 2;
+    let too_long = CodecError::TooLong {
+        bytes: payload.len() as u64,
+        limit: MAX_CONTROL_BYTES,
+    };
+    assert_eq!(
+        decode_all(&frame_around(&payload)),
+        (vec![], Some(too_long))
+    );
+}
+
+#[test]
+fn a_batch_with_a_gap_is_not_encoded() {
     let entry = |seq| Entry {
         seq,
         at: Position::default(),
@@ -398,9 +437,7 @@ fn a_batch_with_a_gap_is_refused_on_both_sides() {
         previous: 1,
         found: 3,
     };
-    assert_eq!(encode_message(&message), Err(gap.clone()));
-    let bytes = frame::encode(frame::MESSAGE_MAGIC, &message).unwrap();
-    assert_eq!(decode_all(&bytes), (vec![], Some(gap)));
+    assert_eq!(encode_message(&message), Err(gap));
 }
 
 #[test]
@@ -427,5 +464,22 @@ fn canonical_bytes_are_read_back_and_nothing_else_is() {
     for cut in 0..bytes.len() {
         let cut = from_canonical_bytes::<Value>(&bytes[..cut]);
         assert!(matches!(cut, Err(CodecError::Malformed(_))), "{cut:?}");
+    }
+}
+
+proptest! {
+    /// A frame grows by an entry's size when the entry is added.
+    #[test]
+    fn entry_sizes_are_what_they_take_in_a_frame(entries in entries()) {
+        let frame_bytes = |count: usize| {
+            let entries = entries[..count].to_vec();
+            let message = Message::Entries { entries, released_through: 0 };
+            encode_message(&message).unwrap().len() as u64
+        };
+        let mut sizes = EntrySizes::default();
+        let sizes: Vec<u64> = entries.iter().map(|entry| sizes.next(entry)).collect();
+        for count in 2..=entries.len() {
+            prop_assert_eq!(frame_bytes(count) - frame_bytes(count - 1), sizes[count - 1]);
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::identity::{BootChoices, Identity, Mismatch};
 /// A message on the pair's TCP connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
-    /// Primary to backup, the first message; also the first of a record file.
+    /// Primary to backup, the first message.
     Hello {
         /// What the backup must have too.
         identity: Identity,
@@ -35,6 +35,7 @@ pub enum Message {
     /// may be none when `released_through` alone has news.
     Entries {
         /// The next entries of the log.
+        #[serde(with = "crate::codec::batch")]
         entries: Vec<Entry>,
         /// Every output with a sequence number up to this one has been released.
         released_through: u64,
@@ -49,6 +50,11 @@ pub enum Message {
     },
     /// Primary to backup: the guest ended, every entry is acknowledged, every output released.
     Goodbye,
+    /// Backup to primary: replay went another way; this backup is none any more. The connection closes after it.
+    Diverged {
+        /// Where and how.
+        description: String,
+    },
 }
 
 impl Message {
@@ -62,6 +68,7 @@ impl Message {
             Self::Entries { .. } => "Entries",
             Self::Ack { .. } => "Ack",
             Self::Goodbye => "Goodbye",
+            Self::Diverged { .. } => "Diverged",
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum LossReason {
     },
     /// It broke the protocol.
     Protocol(String),
+    /// It is a backup that says that its replay went another way: where and how.
+    Diverged(String),
 }
 
 impl fmt::Display for LossReason {
@@ -25,6 +27,7 @@ impl fmt::Display for LossReason {
             Self::ConnectionClosed => f.write_str("its connection closed"),
             Self::Silence { lasted } => write!(f, "it was silent for {} ms", lasted.as_millis()),
             Self::Protocol(what) => write!(f, "it broke the protocol: {what}"),
+            Self::Diverged(description) => write!(f, "it is no copy any more: {description}"),
         }
     }
 }
@@ -132,7 +135,7 @@ impl fmt::Display for Report {
             }
             Self::ClaimWon { term } => write!(f, "claim won: term {term}"),
             Self::ClaimLost { term } => write!(f, "claim lost: the arbiter is in term {term}"),
-            Self::Live { term } => write!(f, "live, alone, in term {term}"),
+            Self::Live { term } => write!(f, "live, alone and unprotected, in term {term}"),
             Self::Diverged { description } => write!(f, "diverged: {description}"),
             Self::Lag { entries, time } => {
                 write!(f, "backup lags {entries} entries, {} ms", time.as_millis())

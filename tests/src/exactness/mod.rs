@@ -106,7 +106,13 @@ impl Recording {
 }
 
 /// A log that is read from memory.
-struct Entries(std::vec::IntoIter<Entry>);
+pub(crate) struct Entries(std::vec::IntoIter<Entry>);
+
+impl Entries {
+    pub(crate) fn new(log: Vec<Entry>) -> Self {
+        Self(log.into_iter())
+    }
+}
 
 impl LogSource for Entries {
     fn next(&mut self) -> Result<Option<Entry>, InputError> {
@@ -153,7 +159,7 @@ enum Stage {
 
 impl Replay {
     fn new(subject: &Subject, log: &[Entry], longest: Option<u64>, seed: u64) -> Self {
-        let inputs = Logged::new(Entries(Vec::from(log).into_iter()));
+        let inputs = Logged::new(Entries::new(log.to_vec()));
         Self {
             replica: Replica::new(subject.machine(), Pieces::new(inputs, longest, seed)),
             spare: None,

@@ -3,9 +3,9 @@
 use logging_channel::identity::BootChoices;
 use vmm::{
     devices::DevicesConfig,
-    engine::soft::SoftEngine,
+    engine::{Engine, soft::SoftEngine},
     machine::{
-        Machine, allocate_memory,
+        GuestMemory, Machine, allocate_memory,
         boot::{self, BootImages, BootProtocol, TscRewrite},
         layout,
     },
@@ -96,16 +96,58 @@ impl Subject {
         Self { to_type, ..self }
     }
 
+    /// The same guest with CPUID, by which it tells engines apart, made a no-operation of the same length.
+    ///
+    /// # Panics
+    /// If it has none.
+    #[must_use]
+    pub fn without_cpuid(mut self) -> Self {
+        const CPUID: [u8; 2] = [0x0F, 0xA2];
+        const NOP: [u8; 2] = [0x66, 0x90];
+        let kernel = &mut self.images.kernel;
+        let found: Vec<usize> = (0..kernel.len() - 1)
+            .filter(|at| kernel[*at..*at + 2] == CPUID)
+            .collect();
+        assert!(!found.is_empty(), "it does not execute CPUID");
+        for at in found {
+            kernel[at..at + 2].copy_from_slice(&NOP);
+        }
+        self
+    }
+
+    pub(crate) fn to_type(&self) -> &'static str {
+        self.to_type
+    }
+
+    pub(crate) fn expected(&self) -> &'static str {
+        self.expected
+    }
+
     /// Its machine, about to execute the first instruction.
     ///
     /// # Panics
     /// If there can be none.
     #[must_use]
     pub fn machine(&self) -> Machine<SoftEngine> {
+        self.machine_on(TscRewrite::Leave, |memory| {
+            SoftEngine::new(memory).expect("the software CPU runs everywhere")
+        })
+    }
+
+    /// Its machine on the engine that `engine` makes of the memory.
+    ///
+    /// # Panics
+    /// If there can be none.
+    #[must_use]
+    pub fn machine_on<E: Engine>(
+        &self,
+        tsc: TscRewrite,
+        engine: impl FnOnce(&GuestMemory) -> E,
+    ) -> Machine<E> {
         let memory = allocate_memory(self.memory_bytes).expect("memory");
-        let loaded = boot::load(&memory, &self.images, &CHOICES.rng_seed, TscRewrite::Leave)
+        let loaded = boot::load(&memory, &self.images, &CHOICES.rng_seed, tsc)
             .expect("a guest that can be loaded");
-        let engine = SoftEngine::new(&memory).expect("the software CPU runs everywhere");
+        let engine = engine(&memory);
         let devices = DevicesConfig {
             unix_time_s: CHOICES.unix_time_s,
             mac: None,

@@ -1,6 +1,6 @@
-//! A world without a host: inputs whose clock is the guest's own progress, and whose randomness is a seed's.
+//! A world without a host: inputs that know the guest's own clock alone, and whose randomness is a seed's.
 //!
-//! In: the machine's questions. Out: ticks, entropy, typed bytes and interrupts, at instruction counts that the seed chooses, and the log
+//! In: the machine's questions. Out: corrections of its clock, ticks, entropy, typed bytes and interrupts, at instruction counts that the seed chooses, and the log
 //! of it all. What always holds: the same guest and the same seed make the same log, on every host and at every load.
 
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
@@ -12,10 +12,11 @@ use vmm::{
 
 use super::random::Random;
 
-/// Guest time that an instruction takes. Slower than any processor, so that a timer interrupts often in few instructions.
-const INSTRUCTION_NS: u64 = 200;
-/// Guest time that an exit takes.
-const EXIT_NS: u64 = 1_000;
+/// Guest time that an instruction takes, about, picoseconds. Slower than any processor, so that a timer interrupts often in few instructions.
+const INSTRUCTION_PS: u32 = 200_000;
+/// Once in so many slices and exits the guest's clock is corrected: by a step forward of up to so much, and to a rate near the above.
+const CORRECTION_ONE_IN: u64 = 16;
+const CORRECTION_NS: u64 = 50_000;
 /// The longest stretch after which the guest is given what has arrived.
 const SLICE_INSTRUCTIONS: u64 = 20_000;
 /// Slices and exits from one digest to the next.
@@ -27,8 +28,8 @@ const PROMPT: &[u8] = b"ready";
 pub struct World {
     random: Random,
     log: Vec<Entry>,
-    now_ns: u64,
-    now_at: Position,
+    /// Where the clock was corrected last.
+    corrected_at: Option<Position>,
     turns: u32,
     printed: Vec<u8>,
     to_type: Vec<u8>,
@@ -41,8 +42,7 @@ impl World {
         Self {
             random: Random::new(seed),
             log: Vec::new(),
-            now_ns: 0,
-            now_at: Position::default(),
+            corrected_at: None,
             turns: 0,
             printed: Vec::new(),
             to_type: to_type.into(),
@@ -71,16 +71,21 @@ impl World {
         Next::Apply(event)
     }
 
-    /// The time at a position.
-    fn now_ns(&mut self, at: Position) -> u64 {
-        let exits = at.exits - self.now_at.exits;
-        let instructions = match exits {
-            0 => at.instructions - self.now_at.instructions,
-            _ => at.instructions,
-        };
-        self.now_ns += exits * EXIT_NS + instructions * INSTRUCTION_NS;
-        self.now_at = at;
-        self.now_ns
+    /// A correction of the clock: the first thing of all, and now and then.
+    fn correction(&mut self, at: Position, machine: &dyn Situation) -> Option<Event> {
+        let due = self
+            .corrected_at
+            .is_none_or(|last| last != at && self.random.once_in(CORRECTION_ONE_IN));
+        if !due {
+            return None;
+        }
+        self.corrected_at = Some(at);
+        let step_ns = self.random.up_to(CORRECTION_NS) - 1;
+        let rate = u64::from(INSTRUCTION_PS) / 2 + self.random.up_to(u64::from(INSTRUCTION_PS));
+        Some(Event::Clock {
+            guest_ns: machine.time_ns() + step_ns,
+            ps_per_instruction: rate as u32,
+        })
     }
 
     /// What somebody types now, if the guest has asked and has room.
@@ -99,7 +104,7 @@ impl World {
     }
 
     /// What has arrived and the guest would take.
-    fn arrived(&mut self, at: Position, machine: &dyn Situation) -> Option<Event> {
+    fn arrived(&mut self, machine: &dyn Situation) -> Option<Event> {
         if let Some(count) = machine.entropy_bytes() {
             let bytes = (0..count).map(|_| self.random.number() as u8).collect();
             return Some(Event::Entropy { bytes });
@@ -109,24 +114,18 @@ impl World {
         {
             return Some(event);
         }
-        let now_ns = self.now_ns(at);
-        let deadline_ns = machine.deadline_ns()?;
-        if machine.halted() {
-            // Nothing happens until then.
-            self.now_ns = now_ns.max(deadline_ns);
+        if !machine.halted() {
+            return None;
         }
-        let tick_may_come = !(machine.interrupt_pending() && machine.other_than_timer_pending());
-        (self.now_ns >= deadline_ns && tick_may_come).then_some(Event::Tick {
-            guest_ns: self.now_ns,
-        })
+        // Nothing happens until then.
+        let guest_ns = machine.deadline_ns()?;
+        Some(Event::Tick { guest_ns })
     }
 }
 
 impl Inputs for World {
     fn time(&mut self, at: Position) -> Result<u64, InputError> {
-        let guest_ns = self.now_ns(at);
-        self.record(at, Event::Time { guest_ns });
-        Ok(guest_ns)
+        panic!("the machine at {at} knows its time")
     }
 
     fn next(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError> {
@@ -137,7 +136,10 @@ impl Inputs for World {
         if machine.interrupt_pending() && machine.accepts_interrupts() {
             return Ok(Next::Interrupt);
         }
-        if let Some(event) = self.arrived(at, machine) {
+        if let Some(event) = self.correction(at, machine) {
+            return Ok(self.input(at, event));
+        }
+        if let Some(event) = self.arrived(machine) {
             return Ok(self.input(at, event));
         }
         if machine.halted() {

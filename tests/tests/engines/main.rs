@@ -1,14 +1,23 @@
 //! One conformance suite for every engine: guest snippets, expected exits and registers.
 
 mod interrupts;
+mod stepping;
 mod user_mode;
 
 use iced_x86::code_asm::*;
 use lockstep_tests::snippet::{self, HANDLER_PORT, expect, next_exit};
 use vm_memory::{Bytes, GuestAddress};
-use vmm::engine::{AnyEngine, Engine, EngineKind, Exit, Goal, Reply, Stop};
+use vmm::engine::{AnyEngine, Engine, EngineKind, Exit, Goal, Reply, Stop, kvm::CountKind};
 
-const ENGINES: [EngineKind; 2] = [EngineKind::Kvm, EngineKind::Soft];
+/// Every engine, and KVM with each of its clocks.
+const ENGINES: [Counted; 3] = [
+    (EngineKind::Kvm, CountKind::Exits),
+    (EngineKind::Kvm, CountKind::Step),
+    (EngineKind::Soft, CountKind::Exits),
+];
+
+/// An engine, and what it counts if it is KVM.
+type Counted = (EngineKind, CountKind);
 
 /// Runs `check` on every engine.
 fn on_every_engine(kernel: impl Fn(&mut CodeAssembler), check: impl Fn(&mut dyn Engine)) {
@@ -26,15 +35,15 @@ fn with_user_code(
 }
 
 fn on_engine(
-    kind: EngineKind,
+    (kind, count): Counted,
     kernel: impl FnOnce(&mut CodeAssembler),
     user: impl FnOnce(&mut CodeAssembler),
     check: impl FnOnce(&mut dyn Engine),
 ) {
     // Shown if the test fails.
-    eprintln!("on {kind}:");
+    eprintln!("on {kind}, counting {}:", count.name());
     let memory = snippet::memory(kernel, user);
-    let mut engine = AnyEngine::new(kind, &memory).expect("these tests need /dev/kvm");
+    let mut engine = AnyEngine::counting(kind, count, &memory).expect("these tests need /dev/kvm");
     engine
         .boot(&snippet::state())
         .expect("the initial state is legal");
@@ -207,9 +216,9 @@ fn accesses_outside_of_memory_are_mmio() {
 
 #[test]
 fn the_trapped_time_stamp_counter_fills_edx_and_eax() {
-    for kind in ENGINES {
+    for engine @ (kind, _) in ENGINES {
         on_engine(
-            kind,
+            engine,
             |a| {
                 a.mov(rdx, u64::MAX).unwrap();
                 match kind {
@@ -297,7 +306,7 @@ fn byte_registers_are_parts_of_their_own_registers() {
 /// Devices write to memory behind the engine's back, into code too.
 #[test]
 fn code_that_the_vmm_writes_is_executed() {
-    for kind in ENGINES {
+    for (kind, count) in ENGINES {
         let memory = snippet::memory(
             |a| {
                 let (mut again, mut code) = (a.create_label(), a.create_label());
@@ -312,7 +321,8 @@ fn code_that_the_vmm_writes_is_executed() {
             },
             |a| a.nop().unwrap(),
         );
-        let mut engine = AnyEngine::new(kind, &memory).expect("these tests need /dev/kvm");
+        let mut engine =
+            AnyEngine::counting(kind, count, &memory).expect("these tests need /dev/kvm");
         engine
             .boot(&snippet::state())
             .expect("the initial state is legal");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use vmm::{
     doctor::{self, Choice, Speeds},
-    engine::EngineKind,
+    engine::{EngineKind, kvm::CountKind},
     host::{Console, EventSink, RawTerminal, Tap},
     machine::boot::BootProtocol,
     session::{
@@ -42,6 +42,33 @@ impl EngineArg {
     }
 }
 
+/// Values of `--count`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CountArg {
+    /// Exits
+    #[default]
+    Auto,
+    /// Exits alone: full speed; a guest that computes without one gets no interrupts
+    Exits,
+    /// Every instruction, by stepping over each: exact, and a thousand times slower
+    Step,
+}
+
+impl CountArg {
+    /// What is meant on `engine`.
+    pub fn resolve(self, engine: EngineKind) -> anyhow::Result<CountKind> {
+        if engine != EngineKind::Kvm && self != Self::Auto {
+            anyhow::bail!(
+                "--count chooses what KVM counts, and the guest would run on the software CPU, which counts every instruction: give --engine kvm as well, or no --count"
+            );
+        }
+        Ok(match self {
+            Self::Auto | Self::Exits => CountKind::Exits,
+            Self::Step => CountKind::Step,
+        })
+    }
+}
+
 /// Values of `--boot`.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum BootArg {
@@ -71,6 +98,9 @@ pub struct MachineArgs {
     /// What runs the guest
     #[arg(long, value_enum, default_value_t)]
     pub engine: EngineArg,
+    /// What KVM counts, and so where it takes interrupts
+    #[arg(long, value_enum, default_value_t)]
+    pub count: CountArg,
     /// Guest kernel: a bzImage (vmlinuz), an ELF vmlinux, or a bare-metal guest
     #[arg(long, value_name = "FILE")]
     pub kernel: PathBuf,
@@ -102,19 +132,21 @@ pub struct MachineArgs {
 
 impl MachineArgs {
     /// The machine itself; tells which engine will run it.
-    pub fn config(&self, reporter: &Reporter) -> MachineConfig {
+    pub fn config(&self, reporter: &Reporter) -> anyhow::Result<MachineConfig> {
         let choice = self.engine.resolve();
+        let count = self.count.resolve(choice.engine)?;
         reporter.engine(&choice);
         let card = self.mac.or(self.tap.as_ref().map(|_| MacAddress::DEFAULT));
-        MachineConfig {
+        Ok(MachineConfig {
             engine: choice.engine,
-            kernel: self.kernel.clone(),
+            count,
+            kernel: self.kernel.clone().into(),
             boot: self.boot.into(),
-            initrd: self.initrd.clone(),
+            initrd: self.initrd.clone().map(Into::into),
             command_line: self.cmdline.clone(),
             memory_bytes: self.memory,
             mac: card,
-        }
+        })
     }
 
     /// What the machine meets in the world. Must be called in a tokio runtime.

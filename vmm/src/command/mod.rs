@@ -3,10 +3,15 @@
 mod arbiter;
 mod demo;
 mod doctor;
+mod inspect;
 mod live_args;
+mod log;
+mod log_args;
 mod machine_args;
 mod pair;
 mod record;
+mod recorded_machine;
+mod replay;
 mod run;
 
 use std::{future::Future, process::ExitCode};
@@ -48,7 +53,9 @@ enum Verb {
     /// Run a machine alone and record it
     Record(record::RecordArgs),
     /// Replay a recorded machine
-    Replay(record::ReplayArgs),
+    Replay(replay::ReplayArgs),
+    /// Tell what is in a log: info, dump, stats, verify
+    Log(log::LogArgs),
     /// Tell what this host can do, and which engine suits it
     Doctor(doctor::DoctorArgs),
 }
@@ -63,7 +70,8 @@ impl Command {
             Verb::Arbiter(args) => arbiter::run(&args),
             Verb::Demo(args) => demo::run(&args),
             Verb::Record(args) => record::record(&args),
-            Verb::Replay(args) => record::replay(&args),
+            Verb::Replay(args) => replay::replay(&args),
+            Verb::Log(args) => log::run(&args),
             Verb::Doctor(args) => doctor::run(&args),
         }
     }

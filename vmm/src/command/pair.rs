@@ -1,6 +1,6 @@
 //! `lockstep primary` and `lockstep backup`: the two replicas of a pair.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use arbiter::Arbiter;
 use clap::Args;
@@ -13,14 +13,17 @@ use vmm::{
     session::{
         Outcome, PairOptions, SessionError,
         backup::{self, Served},
+        fault::Fault,
         primary,
         reports::Reporter,
         setup::Prepared,
     },
+    symbols::Symbols,
 };
 
 use super::{
-    block_on, boot_choices, exit_code, live_args::LiveArgs, machine_args::MachineArgs, unless_quit,
+    block_on, boot_choices, exit_code, live_args::LiveArgs, log_args::BlackBoxArgs,
+    machine_args::MachineArgs, unless_quit,
 };
 
 /// What both replicas are told about the pair.
@@ -48,6 +51,8 @@ pub struct PrimaryArgs {
     #[command(flatten)]
     pair: PairArgs,
     #[command(flatten)]
+    black_box: BlackBoxArgs,
+    #[command(flatten)]
     machine: MachineArgs,
 }
 
@@ -60,17 +65,32 @@ pub struct BackupArgs {
     #[command(flatten)]
     pair: PairArgs,
     #[command(flatten)]
+    black_box: BlackBoxArgs,
+    /// Put a fault into this replica, to see it found: memory:ADDRESS.BIT@POSITION or REGISTER.BIT@POSITION, at the next exit or entry from there on
+    #[arg(long, value_name = "FAULT", hide_short_help = true)]
+    inject: Option<Fault>,
+    /// Name guest addresses in reports by this System.map [default: the symbols of the kernel's ELF file, if it has them]
+    #[arg(long, value_name = "FILE")]
+    system_map: Option<PathBuf>,
+    #[command(flatten)]
     machine: MachineArgs,
 }
 
 impl PairArgs {
-    fn options(&self, reporter: Reporter, connect_timeout: Duration) -> PairOptions {
+    fn options(
+        &self,
+        reporter: Reporter,
+        black_box: &BlackBoxArgs,
+        connect_timeout: Duration,
+    ) -> PairOptions {
         PairOptions {
             arbiter: Arc::new(Arbiter::new(self.arbiter.clone())),
             timing: Timing::with_failure_timeout(Duration::from_millis(self.failure_timeout)),
             limits: Limits::default(),
             late_limit: self.live.late_limit(),
             connect_timeout,
+            log: black_box.options(),
+            fault: None,
             reporter,
         }
     }
@@ -79,12 +99,14 @@ impl PairArgs {
 /// Runs a machine with a backup.
 pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Primary, args.machine.event_sink()?);
-    let prepared = Prepared::new(&args.machine.config(&reporter))?;
+    let prepared = Prepared::new(&args.machine.config(&reporter)?)?;
     let boot = boot_choices()?;
     let _raw = args.machine.raw_terminal()?;
-    let options = args
-        .pair
-        .options(reporter.clone(), Duration::from_secs(args.connect_timeout));
+    let options = args.pair.options(
+        reporter.clone(),
+        &args.black_box,
+        Duration::from_secs(args.connect_timeout),
+    );
     block_on(async {
         let mut world = args.machine.world()?;
         finish(
@@ -97,9 +119,19 @@ pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
 /// Waits for a primary and is its backup.
 pub fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Backup, args.machine.event_sink()?);
-    let mut prepared = Prepared::new(&args.machine.config(&reporter))?;
+    let mut prepared = Prepared::new(&args.machine.config(&reporter)?)?;
+    let symbols = match &args.system_map {
+        Some(path) => Symbols::read_system_map(path)?,
+        None => prepared.symbols(),
+    };
+    let reporter = reporter.with_symbols(symbols);
     let _raw = args.machine.raw_terminal()?;
-    let options = args.pair.options(reporter.clone(), Duration::ZERO);
+    let options = PairOptions {
+        fault: args.inject,
+        ..args
+            .pair
+            .options(reporter.clone(), &args.black_box, Duration::ZERO)
+    };
     block_on(async {
         let mut world = args.machine.world()?;
         loop {

@@ -1,30 +1,32 @@
-//! `lockstep record` and `lockstep replay`: a machine alone, and the same again from its log.
+//! `lockstep record`: a machine alone, and its log.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::bail;
 use clap::Args;
+use logging_channel::log_file::{Keeper, LogHeader};
 use vmm::{
     host::Role,
-    inputs::InputError,
     session::{
-        SessionError,
-        playback::{self, FileRecorder},
-        replica::ReplicaError,
+        playback::FileRecorder,
         reports::Reporter,
         setup::Prepared,
         solo::{self, InputTiming},
     },
 };
 
-use super::{block_on, boot_choices, live_args::LiveArgs, machine_args::MachineArgs, unless_quit};
+use super::{
+    block_on, boot_choices, live_args::LiveArgs, log_args::LogFormArgs, machine_args::MachineArgs,
+    unless_quit,
+};
 
 /// Options of `lockstep record`.
 #[derive(Args)]
 pub struct RecordArgs {
     /// Write the log to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Log")]
     log: PathBuf,
+    #[command(flatten)]
+    form: LogFormArgs,
     /// Vary the timing of inputs at random, by this seed: for tests of replay
     #[arg(long, value_name = "NUMBER")]
     timing_seed: Option<u64>,
@@ -34,22 +36,14 @@ pub struct RecordArgs {
     machine: MachineArgs,
 }
 
-/// Options of `lockstep replay`.
-#[derive(Args)]
-pub struct ReplayArgs {
-    /// The log to replay
-    #[arg(long, value_name = "FILE")]
-    log: PathBuf,
-    #[command(flatten)]
-    machine: MachineArgs,
-}
-
 /// Runs the machine and records it.
 pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Solo, args.machine.event_sink()?);
-    let prepared = Prepared::new(&args.machine.config(&reporter))?;
+    let prepared = Prepared::new(&args.machine.config(&reporter)?)?;
     let boot = boot_choices()?;
-    let recorder = FileRecorder::create(&args.log, prepared.identity().clone(), boot.clone())?;
+    let header = LogHeader::new(prepared.identity().clone(), boot.clone(), Keeper::Record);
+    let options = args.form.at(&args.log).log_options(&prepared);
+    let recorder = FileRecorder::create(&args.log, &header, &options)?;
     let machine = prepared.boot(&boot)?;
     let _raw = args.machine.raw_terminal()?;
     block_on(async {
@@ -68,30 +62,4 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
-}
-
-/// Replays a recorded machine, and compares.
-pub fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let reporter = Reporter::new(Role::Replay, args.machine.event_sink()?);
-    let reader = playback::open(&args.log)?;
-    let prepared = Prepared::new(&args.machine.config(&reporter))?;
-    let differences = reader.identity().mismatches(prepared.identity());
-    if !differences.is_empty() {
-        let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
-        bail!(
-            "{} was recorded on another machine: {}",
-            args.log.display(),
-            differences.join("; ")
-        );
-    }
-    let machine = prepared.boot(reader.boot())?;
-    let replayed = playback::replay(machine, reader, args.machine.console.open()?);
-    let ending = replayed.inspect_err(|error| {
-        if let SessionError::Replica(ReplicaError::Inputs(InputError::Diverged(divergence))) = error
-        {
-            reporter.diverged(divergence);
-        }
-    })?;
-    reporter.ended(&ending);
-    Ok(ExitCode::SUCCESS)
 }

@@ -26,7 +26,7 @@ pub struct RunArgs {
 /// Runs the machine to its guest's end.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Solo, args.machine.event_sink()?);
-    let machine = Prepared::new(&args.machine.config(&reporter))?.boot(&boot_choices()?)?;
+    let machine = Prepared::new(&args.machine.config(&reporter)?)?.boot(&boot_choices()?)?;
     let _raw = args.machine.raw_terminal()?;
     let timing = InputTiming {
         late_limit: args.live.late_limit(),

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClockKind, Delta, Engine, EngineError, EngineKind, FloatingPoint, Goal, Kicker, Persist,
-    Registers, Reply, Stop,
-    kvm::{KvmEngine, state::KvmState},
+    ClockKind, CpuMode, Delta, Engine, EngineError, EngineKind, FloatingPoint, Goal, Kicker,
+    Persist, Registers, Reply, Stop,
+    kvm::{CountKind, KvmEngine, state::KvmState},
     soft::SoftEngine,
 };
 use crate::machine::{GuestMemory, boot::BootState};
@@ -25,9 +25,34 @@ impl AnyEngine {
     /// # Errors
     /// If the host lacks what the engine needs.
     pub fn new(kind: EngineKind, memory: &GuestMemory) -> Result<Self, EngineError> {
+        Self::counting(kind, CountKind::default(), memory)
+    }
+
+    /// The same; KVM counts `count`. The software CPU counts every instruction whatever is asked.
+    ///
+    /// # Errors
+    /// If the host lacks what the engine needs.
+    pub fn counting(
+        kind: EngineKind,
+        count: CountKind,
+        memory: &GuestMemory,
+    ) -> Result<Self, EngineError> {
         match kind {
-            EngineKind::Kvm => KvmEngine::new(memory).map(Self::Kvm),
+            EngineKind::Kvm => KvmEngine::new(memory, count).map(Self::Kvm),
             EngineKind::Soft => SoftEngine::new(memory).map(Self::Soft),
+        }
+    }
+}
+
+impl AnyEngine {
+    /// Changes a general register, as a fault would; `index` is its place in [`Registers::general`].
+    ///
+    /// # Errors
+    /// [`EngineError::Missing`] on KVM, where the last exit's instruction may still have to write it.
+    pub fn set_general_register(&mut self, index: usize, value: u64) -> Result<(), EngineError> {
+        match self {
+            Self::Kvm(_) => Err(EngineError::Missing("a way to change registers at an exit")),
+            Self::Soft(engine) => engine.set_general_register(index, value),
         }
     }
 }
@@ -101,6 +126,10 @@ impl Engine for AnyEngine {
 
     fn registers(&mut self) -> Result<Registers, EngineError> {
         whichever!(self, engine => engine.registers())
+    }
+
+    fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        whichever!(self, engine => engine.mode())
     }
 
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {

@@ -18,10 +18,14 @@
 //! where it stands is then told as a state ([`Delta`]), and replicas go on from that state instead of computing their way to it.
 
 pub mod any;
+pub mod checkpoint;
+pub mod inspect;
 pub mod kvm;
 pub mod soft;
 
 pub use any::AnyEngine;
+pub use checkpoint::Checkpoint;
+pub use inspect::Inspect;
 pub use kvm::kick::Kicker;
 
 use crate::machine::boot::BootState;
@@ -149,6 +153,8 @@ pub enum Stop {
     Exit(Exit),
     /// The goal was reached before an exit.
     Reached,
+    /// A breakpoint was reached before either: see [`Inspect::set_breakpoints`].
+    Breakpoint,
     /// The run was kicked: the guest has computed on for a while, nobody can say how far. [`Engine::take_delta`] must follow. Only where somebody has a
     /// [`Kicker`], the goal is [`Goal::Exit`] and the clock counts exits.
     Kicked,
@@ -178,6 +184,24 @@ pub struct Registers {
     pub segment_bases: [u64; 2],
 }
 
+impl Registers {
+    /// Names of [`Self::general`], in its order.
+    pub const GENERAL_NAMES: [&str; 16] = [
+        "RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RSP", "RBP", "R8", "R9", "R10", "R11", "R12",
+        "R13", "R14", "R15",
+    ];
+
+    /// Every register with its name.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        let general = Self::GENERAL_NAMES.into_iter().zip(self.general);
+        let control = ["CR0", "CR2", "CR3", "CR4"].into_iter().zip(self.control);
+        let bases = ["FS base", "GS base"].into_iter().zip(self.segment_bases);
+        let others = [("RIP", self.rip), ("RFLAGS", self.rflags)];
+        general.chain(others).chain(control).chain(bases).collect()
+    }
+}
+
 /// The x87 and SSE registers that digests cover. The last instruction's addresses and opcode are left out: processors differ in when
 /// they store them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -190,6 +214,38 @@ pub struct FloatingPoint {
     pub words: [u16; 3],
     /// SSE control and status.
     pub mxcsr: u32,
+}
+
+/// What kind of code the vCPU executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuMode {
+    /// Current privilege level: 0 for a kernel, 3 for its programs.
+    pub privilege: u8,
+    /// 64, 32 or 16: the code segment's size.
+    pub bits: u8,
+}
+
+impl CpuMode {
+    /// Size of the code, from the bits L and D of its segment (SDM 3A 3.4.5).
+    #[must_use]
+    pub fn code_bits(long: bool, default_32: bool) -> u8 {
+        match (long, default_32) {
+            (true, _) => 64,
+            (false, true) => 32,
+            (false, false) => 16,
+        }
+    }
+}
+
+impl std::fmt::Display for CpuMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { privilege, bits } = self;
+        match privilege {
+            0 => write!(f, "{bits}-bit kernel mode"),
+            3 => write!(f, "{bits}-bit user mode"),
+            other => write!(f, "{bits}-bit code at privilege level {other}"),
+        }
+    }
 }
 
 /// What went wrong in an engine. None of them is the guest's doing alone: the VMM ends.
@@ -320,6 +376,12 @@ pub trait Engine {
     /// # Errors
     /// See [`EngineError`].
     fn registers(&mut self) -> Result<Registers, EngineError>;
+
+    /// What kind of code the vCPU is about to execute.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    fn mode(&mut self) -> Result<CpuMode, EngineError>;
 
     /// Reads the x87 and SSE registers as of now.
     ///

@@ -10,7 +10,8 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 use x86_engine::{Cpu, Ram, State};
 
 use super::{
-    ClockKind, Engine, EngineError, Exit, FloatingPoint, Goal, Persist, Registers, Reply, Stop,
+    ClockKind, CpuMode, Engine, EngineError, Exit, FloatingPoint, Goal, Persist, Registers, Reply,
+    Stop,
 };
 use crate::machine::{
     GuestMemory,
@@ -21,11 +22,19 @@ use crate::machine::{
 /// Its clock counts every retired instruction, every iteration of a repeated string instruction and every delivered exception.
 const CLOCK: &str = "instructions";
 
+/// The CPU model that its guests see.
+pub const MODEL: &str = x86_engine::model::MODEL;
+
+/// EFER.LMA: long mode is active (SDM 3A 2.2.1).
+const EFER_LMA: u64 = 1 << 10;
+
 /// The software CPU as an engine.
 pub struct SoftEngine {
     cpu: Cpu,
     /// Outlives the CPU, which has the mapping's address.
     memory: GuestMemory,
+    /// Where it stops for a debugger, ascending.
+    addresses: Vec<u64>,
 }
 
 impl SoftEngine {
@@ -51,7 +60,36 @@ impl SoftEngine {
         Ok(Self {
             cpu: Cpu::new(ram),
             memory: memory.clone(),
+            addresses: Vec::new(),
         })
+    }
+
+    /// Changes a general register, as a fault would; `index` is its place in [`Registers::general`].
+    ///
+    /// # Errors
+    /// None that can occur: it is this version's own state that is put back.
+    pub fn set_general_register(&mut self, index: usize, value: u64) -> Result<(), EngineError> {
+        // The hardware's numbers of RAX, RBX, RCX, RDX, RSI, RDI, RSP, RBP.
+        const NUMBERS: [usize; 8] = [0, 3, 1, 2, 6, 7, 4, 5];
+        let mut state = self.cpu.save();
+        state.general[NUMBERS.get(index).copied().unwrap_or(index)] = value;
+        self.restore(&state)
+    }
+
+    /// The CPU's whole state, to look at.
+    pub(super) fn state(&self) -> State {
+        self.cpu.save()
+    }
+
+    /// Stops at these linear addresses from now on.
+    pub(super) fn stop_at(&mut self, addresses: &[u64]) {
+        self.addresses = addresses.to_vec();
+        self.addresses.sort_unstable();
+    }
+
+    /// Whether it has just come to one of them.
+    pub(super) fn stands_at_address(&self) -> bool {
+        self.cpu.arrived_at(&self.addresses)
     }
 
     /// Tells the CPU what was written behind its back.
@@ -73,7 +111,7 @@ impl Engine for SoftEngine {
     }
 
     fn cpu_model(&self) -> String {
-        x86_engine::model::MODEL.to_owned()
+        MODEL.to_owned()
     }
 
     fn boot(&mut self, state: &BootState) -> Result<(), EngineError> {
@@ -91,8 +129,14 @@ impl Engine for SoftEngine {
             Goal::Instructions(count) => x86_engine::Goal::Instructions(count),
             Goal::Interruptible { limit } => x86_engine::Goal::Interruptible { limit },
         };
-        Ok(match self.cpu.run(goal) {
+        let stop = if self.addresses.is_empty() {
+            self.cpu.run(goal)
+        } else {
+            self.cpu.run_to_addresses(goal, &self.addresses)
+        };
+        Ok(match stop {
             x86_engine::Stop::Exit(exit) => Stop::Exit(exit_of(exit)),
+            x86_engine::Stop::Reached if self.stands_at_address() => Stop::Breakpoint,
             x86_engine::Stop::Reached => Stop::Reached,
         })
     }
@@ -142,6 +186,19 @@ impl Engine for SoftEngine {
             rflags: state.rflags,
             control: [state.cr0, state.cr2, state.cr3, state.cr4],
             segment_bases: [state.segments[4].base, state.segments[5].base],
+        })
+    }
+
+    fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        let state = self.cpu.save();
+        let [_, code, stack, ..] = state.segments;
+        let long_mode = state.efer & EFER_LMA != 0;
+        Ok(CpuMode {
+            privilege: (stack.access >> 5 & 3) as u8,
+            bits: CpuMode::code_bits(
+                long_mode && code.access >> 13 & 1 == 1,
+                code.access >> 14 & 1 == 1,
+            ),
         })
     }
 

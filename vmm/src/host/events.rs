@@ -100,6 +100,51 @@ pub enum Event {
         expected: String,
         /// What the backup has.
         actual: String,
+        /// The instruction pointer there.
+        rip: u64,
+        /// What kind of code that is.
+        mode: String,
+        /// Its function, where symbols are known.
+        symbol: Option<String>,
+        /// The last entries that agreed, the oldest first.
+        last_entries: Vec<String>,
+    },
+    /// What a second replay says of a divergence.
+    SecondOpinion {
+        /// In words.
+        text: String,
+        /// The last position at which two replays are alike, where they part.
+        alike_at: Option<Position>,
+        /// The next one, at which they differ.
+        different_at: Option<Position>,
+    },
+    /// The log that is replayed ends, and the guest had not.
+    LogEnded {
+        /// Where.
+        position: Position,
+        /// Of the whole machine there, in hexadecimal.
+        digest: String,
+    },
+    /// A replay stopped where it was told to.
+    Stopped {
+        /// Where it stands.
+        position: Position,
+        /// RAX, RBX, RCX, RDX, RSI, RDI, RSP, RBP, R8 to R15.
+        general: [u64; 16],
+        /// Instruction pointer.
+        rip: u64,
+        /// RFLAGS.
+        rflags: u64,
+        /// CR0, CR2, CR3, CR4.
+        control: [u64; 4],
+        /// Bases of FS and GS.
+        segment_bases: [u64; 2],
+        /// What kind of code comes next.
+        mode: String,
+        /// Its function, where symbols are known.
+        symbol: Option<String>,
+        /// Of the whole machine, in hexadecimal.
+        digest: String,
     },
     /// The guest ended by itself.
     Ended {
@@ -231,6 +276,10 @@ mod tests {
                 },
                 expected: "out 0x3f8".into(),
                 actual: "hlt".into(),
+                rip: 0xFFFF_FFFF_8100_0000,
+                mode: "64-bit kernel mode".into(),
+                symbol: Some("start_kernel".into()),
+                last_entries: vec!["entry 7 at 60+0: tick 9 ns".into()],
             },
             Event::Ended {
                 reason: "reset".into(),
@@ -286,7 +335,7 @@ mod tests {
         );
         assert_eq!(
             json(events[10].clone()),
-            r#"{"time_ns":5,"mono_ns":7,"event":"divergence","position":{"exits":60,"instructions":2},"expected":"out 0x3f8","actual":"hlt"}"#
+            r#"{"time_ns":5,"mono_ns":7,"event":"divergence","position":{"exits":60,"instructions":2},"expected":"out 0x3f8","actual":"hlt","rip":18446744071578845184,"mode":"64-bit kernel mode","symbol":"start_kernel","last_entries":["entry 7 at 60+0: tick 9 ns"]}"#
         );
         assert_eq!(
             json(events[12].clone()),

@@ -9,9 +9,10 @@
 //! a [`PackedDelta`]. What always holds: a delta is whole or void, since a log can end anywhere; what an entry claims is checked before anything is allocated
 //! for it.
 
-use logging_channel::{Event, PageRange};
+use logging_channel::{Event, PageRange, Position};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::Divergence;
 use crate::{
     engine::Delta,
     machine::{GuestMemory, MAX_MEMORY_BYTES},
@@ -58,6 +59,17 @@ pub enum DeltaError {
 }
 
 impl DeltaError {
+    /// The same as a divergence at `at`.
+    #[must_use]
+    pub fn divergence(&self, at: Position, last_entries: Vec<String>) -> Divergence {
+        Divergence {
+            at,
+            expected: "a state delta".to_owned(),
+            actual: self.to_string(),
+            last_entries,
+        }
+    }
+
     /// There is no memory for so many bytes at `address`.
     #[must_use]
     pub fn no_memory(address: u64, bytes: usize) -> Self {
@@ -181,7 +193,7 @@ impl PackedDelta {
 }
 
 /// A delta whose entries come in.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Assembly {
     parts: Vec<Part>,
     /// No page below may come.

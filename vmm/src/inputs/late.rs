@@ -7,7 +7,7 @@
 //! ```text
 //!  vCPU thread: Live ── before_run: timer's deadline, interrupt pending, patience ─► Shared
 //!                                                                          │ every quarter of the limit
-//!  watching thread:                  Inbox, GuestClock ──► Seen ──► Observer ──► Kicker::kick
+//!  watching thread:                  Inbox, HostClock ──► Seen ──► Observer ──► Kicker::kick
 //! ```
 //!
 //! The watching thread sleeps for good while the vCPU waits in HLT: an idle guest costs nothing.
@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{inbox::Inbox, live::GuestClock};
+use super::{inbox::Inbox, live::HostClock};
 use crate::engine::Kicker;
 
 /// How long an input waits for a guest that does not exit, unless asked otherwise.
@@ -133,7 +133,7 @@ impl LateWatch {
     /// # Panics
     /// If the host cannot start a thread.
     #[must_use]
-    pub fn start(kicker: Kicker, inbox: Arc<Inbox>, clock: GuestClock, limit: Duration) -> Self {
+    pub fn start(kicker: Kicker, inbox: Arc<Inbox>, clock: HostClock, limit: Duration) -> Self {
         let shared = Arc::new(Shared {
             deadline_ns: AtomicU64::new(NEVER),
             pending: AtomicBool::new(false),
@@ -192,7 +192,7 @@ impl Drop for LateWatch {
     }
 }
 
-fn watch(shared: &Shared, kicker: &Kicker, inbox: &Inbox, clock: GuestClock, limit: Duration) {
+fn watch(shared: &Shared, kicker: &Kicker, inbox: &Inbox, clock: HostClock, limit: Duration) {
     let begun = Instant::now();
     let mut observer = Observer::default();
     while !shared.closed.load(Ordering::SeqCst) {
@@ -210,7 +210,7 @@ fn watch(shared: &Shared, kicker: &Kicker, inbox: &Inbox, clock: GuestClock, lim
     }
 }
 
-fn look(shared: &Shared, kicker: &Kicker, inbox: &Inbox, clock: GuestClock) -> Seen {
+fn look(shared: &Shared, kicker: &Kicker, inbox: &Inbox, clock: HostClock) -> Seen {
     // The run first: what is read after it is that run's, or a later one's, whose number then differs.
     let run = kicker.running();
     let deadline_ns = shared.deadline_ns.load(Ordering::Relaxed);

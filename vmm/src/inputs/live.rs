@@ -3,8 +3,11 @@
 //! In: the host's clock, the inbox, the host's randomness. Out: events for the machine and the same events as entries for
 //! the recorder. *What* happens *when* is decided here and nowhere else; any choice is right, as it is recorded.
 //!
-//! Order at each position: entropy, frame, console, timer tick, interrupt. The tick comes after what else arrived and is held back
+//! Order at each position: clock, entropy, frame, console, timer tick, interrupt. The tick comes after what else arrived and is held back
 //! while another interrupt waits, so that a guest that is slow at its ticks still gets its packets (IRQ 0 has the highest priority).
+//!
+//! Where instructions are counted, the guest's clock is the machine's own: it is corrected when it has drifted from the host's ([`super::discipline`]),
+//! also before what wakes a halted guest; there are ticks in HLT alone, where instructions stand still.
 //!
 //! Where the world is asked depends on what the engine counts:
 //!
@@ -27,11 +30,13 @@ use std::{
 use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
 use super::{
-    DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS, delta,
+    DIGEST_INTERVAL_NS, DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS, delta,
+    discipline::{Correction, Discipline, Sample},
     inbox::Inbox,
     jitter::Jitter,
     late::{LateWatch, Patience},
     recorder::Recorder,
+    slice_instructions,
 };
 use crate::{
     effect::Effect,
@@ -43,14 +48,14 @@ use crate::{
 /// Instructions that are single-stepped at most, from an exit where an interrupt waits, to find a place that takes it.
 const STEP_LIMIT: u64 = 16;
 
-/// The guest's clock: guest time `base_ns` was at the host's `since`.
+/// Guest time by the host's clock: `base_ns` was at the host's `since`.
 #[derive(Clone, Copy, Debug)]
-pub struct GuestClock {
+pub struct HostClock {
     base_ns: u64,
     since: Instant,
 }
 
-impl GuestClock {
+impl HostClock {
     /// A clock that shows `base_ns` now and goes on from there.
     #[must_use]
     pub fn starting_at(base_ns: u64) -> Self {
@@ -64,6 +69,11 @@ impl GuestClock {
     #[must_use]
     pub fn now_ns(&self) -> u64 {
         self.base_ns + self.since.elapsed().as_nanos() as u64
+    }
+
+    /// Goes on from `guest_ns`, if it is not there yet.
+    fn catch_up_with(&mut self, guest_ns: u64) {
+        self.base_ns += guest_ns.saturating_sub(self.now_ns());
     }
 }
 
@@ -83,7 +93,9 @@ struct Late {
 
 /// The world as inputs.
 pub struct Live {
-    clock: GuestClock,
+    clock: HostClock,
+    /// Of the guest's clock, from the first question on, where instructions drive it.
+    discipline: Option<Discipline>,
     inbox: Arc<Inbox>,
     recorder: Box<dyn Recorder>,
     next_seq: u64,
@@ -91,26 +103,33 @@ pub struct Live {
     interrupted_at: Option<Position>,
     /// Exits and slices since the last digest.
     turns: u32,
+    /// Slices alone: they are what makes a log silent.
+    slices: u32,
+    /// When the last digest was.
+    digest_ns: u64,
     jitter: Option<Jitter>,
     late: Option<Late>,
 }
 
 impl Live {
-    /// Live inputs from guest time `clock` on; `next_seq` is the number of the first entry that will be recorded.
+    /// Live inputs from guest time `clock` on, or from the machine's own if it is later; `next_seq` is the number of the first entry that will be recorded.
     #[must_use]
     pub fn new(
-        clock: GuestClock,
+        clock: HostClock,
         inbox: Arc<Inbox>,
         recorder: Box<dyn Recorder>,
         next_seq: u64,
     ) -> Self {
         Self {
             clock,
+            discipline: None,
             inbox,
             recorder,
             next_seq,
             interrupted_at: None,
             turns: 0,
+            slices: 0,
+            digest_ns: 0,
             jitter: None,
             late: None,
         }
@@ -152,6 +171,36 @@ impl Live {
         Ok(Next::Apply(event))
     }
 
+    /// The correction that the guest's clock needs, if it has one of its own. A halted guest's is put right when something wakes it.
+    fn correction(&mut self, machine: &dyn Situation) -> Option<Event> {
+        let retired = machine.retired()?;
+        let guest_ns = machine.time_ns();
+        let ps_per_instruction = machine.ps_per_instruction();
+        let discipline = self.discipline.get_or_insert_with(|| {
+            self.clock.catch_up_with(guest_ns);
+            Discipline::new(ps_per_instruction)
+        });
+        if machine.halted() {
+            discipline.waits();
+            if !is_something_here(&self.inbox, machine) {
+                return None;
+            }
+        }
+        let Correction {
+            guest_ns,
+            ps_per_instruction,
+        } = discipline.correct(Sample {
+            host_ns: self.clock.now_ns(),
+            guest_ns,
+            retired,
+            ps_per_instruction,
+        })?;
+        Some(Event::Clock {
+            guest_ns,
+            ps_per_instruction,
+        })
+    }
+
     /// What has arrived and the guest would take.
     fn arrived(&mut self, machine: &dyn Situation) -> Result<Option<Event>, InputError> {
         if let Some(count) = machine.entropy_bytes() {
@@ -170,12 +219,16 @@ impl Live {
         {
             return Ok(Some(Event::ConsoleInput { bytes }));
         }
-        let tick_may_come = !(machine.interrupt_pending() && machine.other_than_timer_pending());
-        if let Some(deadline_ns) = machine.deadline_ns()
-            && tick_may_come
-        {
-            let guest_ns = self.clock.now_ns();
-            if guest_ns >= deadline_ns {
+        let by_itself = machine.retired().is_some() && !machine.halted();
+        let held_back = machine.interrupt_pending() && machine.other_than_timer_pending();
+        if by_itself || held_back {
+            return Ok(None);
+        }
+        if let Some(deadline_ns) = machine.deadline_ns() {
+            let host_ns = self.clock.now_ns();
+            if host_ns >= deadline_ns {
+                // The guest may be ahead by as much as is not worth a correction.
+                let guest_ns = host_ns.max(machine.time_ns());
                 return Ok(Some(Event::Tick { guest_ns }));
             }
         }
@@ -242,6 +295,21 @@ impl Live {
         Next::Run(Goal::Exit)
     }
 
+    /// After so many turns; where they may be very short, not before some time is over.
+    fn digest_is_due(&mut self, machine: &dyn Situation) -> bool {
+        if self.turns < DIGEST_TURNS {
+            return false;
+        }
+        let now_ns = self.clock.now_ns();
+        let soon = now_ns < self.digest_ns + DIGEST_INTERVAL_NS;
+        // One slice more may follow an exit.
+        if machine.retired().is_some() && soon && self.slices + 1 < DIGEST_TURNS {
+            return false;
+        }
+        (self.turns, self.slices, self.digest_ns) = (0, 0, now_ns);
+        true
+    }
+
     fn defers(&mut self, at: Position, machine: &dyn Situation) -> bool {
         !machine.halted()
             && (at.instructions == 0 || machine.clock_kind() == ClockKind::Instructions)
@@ -251,6 +319,7 @@ impl Live {
     /// Lets the guest run on, to where the world is asked again.
     fn run_on(&mut self, at: Position, machine: &dyn Situation) -> Next {
         self.turns += 1;
+        self.slices += u32::from(at.instructions > 0);
         if machine.clock_kind() == ClockKind::Exits {
             return self.run_to_exit(at, machine);
         }
@@ -258,6 +327,7 @@ impl Live {
             .jitter
             .as_mut()
             .map_or(SLICE_INSTRUCTIONS, Jitter::slice_instructions);
+        let slice = slice_instructions(slice, machine.ps_per_instruction());
         let limit = at.instructions + slice;
         Next::Run(
             if machine.interrupt_pending() && !machine.accepts_interrupts() {
@@ -276,6 +346,14 @@ impl Live {
         self.record(at, Event::Step { limit: STEP_LIMIT }, None)?;
         Ok(Next::Run(Goal::Interruptible { limit: STEP_LIMIT }))
     }
+}
+
+/// Whether something waits that the guest would take, but for its timer.
+fn is_something_here(inbox: &Inbox, machine: &dyn Situation) -> bool {
+    machine.interrupt_pending()
+        || machine.entropy_bytes().is_some()
+        || inbox.has_frame() && machine.takes_frame()
+        || inbox.has_console() && machine.console_input_room() > 0
 }
 
 /// Random bytes from the host.
@@ -304,8 +382,7 @@ impl Inputs for Live {
     }
 
     fn next(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError> {
-        if self.turns >= DIGEST_TURNS {
-            self.turns = 0;
+        if self.digest_is_due(machine) {
             return Ok(Next::Digest);
         }
         if self.turns == 0 && self.begins_to_track() {
@@ -315,6 +392,9 @@ impl Inputs for Live {
             return Ok(self.run_on(at, machine));
         }
         loop {
+            if let Some(event) = self.correction(machine) {
+                return self.input(at, event);
+            }
             if let Some(event) = self.arrived(machine)? {
                 return self.input(at, event);
             }

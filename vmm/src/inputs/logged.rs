@@ -9,7 +9,8 @@ use logging_channel::{Digest, EndReason, Entry, Event, Position};
 
 use super::{
     Divergence, InputError, Inputs, MAX_SILENT_INSTRUCTIONS, Next,
-    delta::{Assembly, PackedDelta},
+    delta::{Assembly, DeltaError, PackedDelta},
+    recent::RecentEntries,
 };
 use crate::{
     effect::Effect,
@@ -29,13 +30,16 @@ pub trait LogSource: Send {
     fn replayed(&mut self, seq: u64, suppressed: Option<Effect>);
 }
 
-/// A log as inputs.
+/// A log as inputs. A clone goes on from the same place, if its source does.
+#[derive(Clone)]
 pub struct Logged<S> {
     source: S,
     next: Option<Entry>,
     last_seq: u64,
     last_at: Position,
     last_time_ns: u64,
+    recent: RecentEntries,
+    passes_over_digests: bool,
     /// A state delta whose `State` has not come yet.
     delta: Assembly,
 }
@@ -50,8 +54,28 @@ impl<S: LogSource> Logged<S> {
             last_seq: 0,
             last_at: Position::default(),
             last_time_ns: 0,
+            recent: RecentEntries::default(),
+            passes_over_digests: false,
             delta: Assembly::default(),
         }
+    }
+
+    /// The same, but the machine's periodic digests are not asked for.
+    #[must_use]
+    pub fn passing_over_digests(mut self) -> Self {
+        self.passes_over_digests = true;
+        self
+    }
+
+    /// Where the entries come from.
+    #[must_use]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Where the entries come from.
+    pub fn source_mut(&mut self) -> &mut S {
+        &mut self.source
     }
 
     /// Number of the last entry that was replayed, 0 before the first.
@@ -73,13 +97,36 @@ impl<S: LogSource> Logged<S> {
         self.next.as_ref().ok_or(InputError::Exhausted { at })
     }
 
-    /// Takes the entry that belongs to what the machine just did; `actual` describes that.
-    fn expect(&mut self, at: Position, actual: &dyn Fn() -> String) -> Result<Entry, InputError> {
-        let entry = self.peek(at)?;
-        if entry.at != at {
-            return Err(divergence(entry, at, actual()).into());
+    /// Finds the entry that belongs to what the machine just did; `actual` describes that.
+    fn expect(
+        &mut self,
+        at: Position,
+        actual: &dyn std::fmt::Display,
+    ) -> Result<&Event, InputError> {
+        if self.peek(at)?.at != at {
+            return Err(self.parted(at, actual));
         }
-        Ok(self.next.take().expect("just peeked"))
+        Ok(&self.expected().event)
+    }
+
+    /// The entry that was peeked at.
+    fn expected(&self) -> &Entry {
+        self.next.as_ref().expect("just peeked")
+    }
+
+    /// What the next entry says is not what the machine did.
+    fn parted(&self, at: Position, actual: &dyn std::fmt::Display) -> InputError {
+        let Entry {
+            seq,
+            at: place,
+            event,
+        } = self.expected();
+        InputError::Diverged(Divergence {
+            at,
+            expected: format!("entry {seq} at {place}: {event}"),
+            actual: actual.to_string(),
+            last_entries: self.recent.lines(),
+        })
     }
 
     /// How far to run from `at`, towards the next entry, which is at `to`.
@@ -99,43 +146,62 @@ impl<S: LogSource> Logged<S> {
         if at.instructions < limit {
             return Ok(Goal::Instructions(limit));
         }
-        let actual = "a machine that computes on without an exit".to_owned();
-        Err(divergence(self.peek(at)?, at, actual).into())
+        Err(self.parted(at, &"a machine that computes on without an exit"))
     }
 
-    fn replayed(&mut self, entry: &Entry, suppressed: Option<Effect>) {
-        self.last_seq = entry.seq;
-        self.last_at = entry.at;
-        if let Event::Time { guest_ns } | Event::Tick { guest_ns } = entry.event {
-            self.last_time_ns = guest_ns;
-        }
-        self.source.replayed(entry.seq, suppressed);
-    }
-
-    /// Takes the entries of a state delta at `at`. `None` if it was cut off, or once was: the machine goes on from where it stands.
+    /// Takes the entries of a state delta at `at`. `None` if it was cut off: the machine goes on from where it stands.
     fn take_delta(&mut self, at: Position) -> Result<Option<PackedDelta>, InputError> {
-        let wrong = |source| InputError::Delta { at, source };
         loop {
             let entry = self.peek(at)?;
             if entry.at != at || !is_delta(&entry.event) {
                 self.delta.clear();
                 return Ok(None);
             }
-            let entry = self.next.take().expect("just peeked");
-            // Waiting for the rest of a large delta, the sender may need the room.
-            self.replayed(&entry, None);
-            match entry.event {
+            // Done before the rest has come: the sender of a large delta may need the room.
+            match self.done(None) {
                 Event::Pages {
                     part,
                     ranges,
                     bytes,
-                } => self.delta.add(part, ranges, bytes).map_err(wrong)?,
-                Event::State { parts, bytes } => {
-                    return self.delta.finish(parts, bytes).map(Some).map_err(wrong);
+                } => {
+                    let added = self.delta.add(part, ranges, bytes);
+                    added.map_err(|error| self.broken(at, &error))?;
                 }
-                other => unreachable!("{other:?} belongs to no delta"),
+                Event::State { parts, bytes } => {
+                    let whole = self.delta.finish(parts, bytes);
+                    return whole.map(Some).map_err(|error| self.broken(at, &error));
+                }
+                other => unreachable!("{other} belongs to no delta"),
             }
         }
+    }
+
+    /// The delta that was just taken is none.
+    fn broken(&self, at: Position, error: &DeltaError) -> InputError {
+        InputError::Diverged(error.divergence(at, self.recent.lines()))
+    }
+
+    fn pass_over_digests(&mut self, at: Position) -> Result<(), InputError> {
+        loop {
+            let entry = self.peek(at)?;
+            if entry.at != at || !matches!(entry.event, Event::Digest { .. }) {
+                return Ok(());
+            }
+            self.done(None);
+        }
+    }
+
+    /// The entry that was peeked at is replayed.
+    fn done(&mut self, suppressed: Option<Effect>) -> Event {
+        let entry = self.next.take().expect("just peeked");
+        self.last_seq = entry.seq;
+        self.last_at = entry.at;
+        self.recent.remember(&entry);
+        if let Some(guest_ns) = entry.event.guest_ns() {
+            self.last_time_ns = guest_ns;
+        }
+        self.source.replayed(entry.seq, suppressed);
+        entry.event
     }
 
     /// Takes the next entry and compares it with what the machine did.
@@ -145,60 +211,31 @@ impl<S: LogSource> Logged<S> {
         actual: &Event,
         suppressed: Option<Effect>,
     ) -> Result<(), InputError> {
-        let entry = self.expect(at, &|| describe(actual))?;
-        if entry.event != *actual {
-            return Err(divergence(&entry, at, describe(actual)).into());
+        if self.expect(at, actual)? != actual {
+            return Err(self.parted(at, actual));
         }
-        self.replayed(&entry, suppressed);
+        self.done(suppressed);
         Ok(())
-    }
-}
-
-fn divergence(entry: &Entry, at: Position, actual: String) -> Divergence {
-    Divergence {
-        at,
-        expected: format!(
-            "entry {} at {}: {}",
-            entry.seq,
-            entry.at,
-            describe(&entry.event)
-        ),
-        actual,
-    }
-}
-
-fn is_delta(event: &Event) -> bool {
-    matches!(event, Event::Pages { .. } | Event::State { .. })
-}
-
-/// An event in words, without its payload.
-fn describe(event: &Event) -> String {
-    match event {
-        Event::Frame { bytes } => format!("a received frame of {} bytes", bytes.len()),
-        Event::ConsoleInput { bytes } => format!("{} bytes of console input", bytes.len()),
-        Event::Entropy { bytes } => format!("{} bytes of entropy", bytes.len()),
-        Event::Pages { part, .. } => format!("pages of a state delta, part {part}"),
-        Event::State { parts, .. } => format!("a state delta of {parts} parts"),
-        other => format!("{other:?}"),
     }
 }
 
 impl<S: LogSource> Inputs for Logged<S> {
     fn time(&mut self, at: Position) -> Result<u64, InputError> {
         let last_ns = self.last_time_ns;
-        let entry = self.expect(at, &|| "a time read".to_owned())?;
-        let Event::Time { guest_ns } = entry.event else {
-            return Err(divergence(&entry, at, "a time read".to_owned()).into());
+        let Event::Time { guest_ns } = *self.expect(at, &"a time read")? else {
+            return Err(self.parted(at, &"a time read"));
         };
         if guest_ns < last_ns {
-            return Err(divergence(&entry, at, format!("guest time {last_ns} ns already")).into());
+            return Err(self.parted(at, &already(last_ns)));
         }
-        self.replayed(&entry, None);
+        self.done(None);
         Ok(guest_ns)
     }
 
     fn next(&mut self, at: Position, machine: &dyn Situation) -> Result<Next, InputError> {
-        let last_ns = self.last_time_ns;
+        if self.passes_over_digests {
+            self.pass_over_digests(at)?;
+        }
         let entry = self.peek(at)?;
         if entry.at < at || (entry.at > at && machine.halted()) {
             let actual = if machine.halted() {
@@ -206,7 +243,7 @@ impl<S: LogSource> Inputs for Logged<S> {
             } else {
                 "a machine past that position"
             };
-            return Err(divergence(entry, at, actual.to_owned()).into());
+            return Err(self.parted(at, &actual));
         }
         if entry.at > at {
             let to = entry.at;
@@ -215,33 +252,28 @@ impl<S: LogSource> Inputs for Logged<S> {
         match &entry.event {
             Event::Interrupt { .. } => Ok(Next::Interrupt),
             Event::Digest { .. } => Ok(Next::Digest),
-            Event::Tick { guest_ns } if *guest_ns < last_ns => {
-                Err(divergence(entry, at, format!("guest time {last_ns} ns already")).into())
+            Event::Tick { guest_ns } | Event::Clock { guest_ns, .. }
+                if *guest_ns < machine.time_ns() =>
+            {
+                Err(self.parted(at, &already(machine.time_ns())))
             }
             Event::Step { limit } => {
                 let goal = Goal::Interruptible { limit: *limit };
-                let entry = self.next.take().expect("just peeked");
-                self.replayed(&entry, None);
+                self.done(None);
                 Ok(Next::Run(goal))
             }
             Event::Tick { .. }
+            | Event::Clock { .. }
             | Event::Frame { .. }
             | Event::ConsoleInput { .. }
-            | Event::Entropy { .. } => {
-                let entry = self.next.take().expect("just peeked");
-                self.replayed(&entry, None);
-                Ok(Next::Apply(entry.event))
-            }
+            | Event::Entropy { .. } => Ok(Next::Apply(self.done(None))),
             Event::Pages { .. } | Event::State { .. } => match self.take_delta(at)? {
                 Some(delta) => Ok(Next::Delta(delta)),
                 None => self.next(at, machine),
             },
-            Event::Time { .. } | Event::Output { .. } | Event::End { .. } => Err(divergence(
-                entry,
-                at,
-                "a machine that did nothing of the kind".to_owned(),
-            )
-            .into()),
+            Event::Time { .. } | Event::Output { .. } | Event::End { .. } => {
+                Err(self.parted(at, &"a machine that did nothing of the kind"))
+            }
         }
     }
 
@@ -249,13 +281,8 @@ impl<S: LogSource> Inputs for Logged<S> {
         match vector {
             Some(vector) => self.compare(at, &Event::Interrupt { vector }, None),
             None => {
-                let entry = self.expect(at, &|| "no interrupt".to_owned())?;
-                Err(divergence(
-                    &entry,
-                    at,
-                    "no interrupt pending, or none accepted".to_owned(),
-                )
-                .into())
+                self.expect(at, &"no interrupt")?;
+                Err(self.parted(at, &"no interrupt pending, or none accepted"))
             }
         }
     }
@@ -275,4 +302,12 @@ impl<S: LogSource> Inputs for Logged<S> {
     fn end(&mut self, at: Position, reason: EndReason, digest: Digest) -> Result<(), InputError> {
         self.compare(at, &Event::End { reason, digest }, None)
     }
+}
+
+fn is_delta(event: &Event) -> bool {
+    matches!(event, Event::Pages { .. } | Event::State { .. })
+}
+
+fn already(guest_ns: u64) -> String {
+    format!("guest time {guest_ns} ns already")
 }

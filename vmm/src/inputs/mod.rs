@@ -3,17 +3,19 @@
 //! [`Live`] asks the world and records; [`Logged`] answers from the log. Both serve the same loop
 //! ([`crate::session::replica`]), which asks:
 //!
-//! - at an exit that reads time: [`Inputs::time`];
+//! - at an exit that reads time, where instructions are not counted: [`Inputs::time`];
 //! - between two guest instructions: [`Inputs::next`], until it says how far to run;
 //! - and tells what the machine did: [`Inputs::interrupted`], [`Inputs::output`], [`Inputs::digest`], [`Inputs::end`], which
 //!   `Live` records and `Logged` compares, and [`Inputs::delta`], which only a live machine can do.
 
 pub mod delta;
+pub mod discipline;
 pub mod inbox;
 pub mod jitter;
 pub mod late;
 pub mod live;
 pub mod logged;
+pub mod recent;
 pub mod recorder;
 
 pub use live::Live;
@@ -25,7 +27,7 @@ use crate::{
     engine::{ClockKind, Delta, Goal},
     machine::GuestMemory,
 };
-use delta::{DeltaError, PackedDelta};
+use delta::PackedDelta;
 
 /// A guest that computes on a clock of instructions is stopped after so many, to be given what has arrived: some 0.1 ms at 200 million a
 /// second, less than a network's delay and far less than a timer's period, and long enough that stopping costs nothing that could be measured.
@@ -34,10 +36,23 @@ const SLICE_INSTRUCTIONS: u64 = 20_000;
 /// The longest slice, where their length varies.
 const MAX_SLICE_INSTRUCTIONS: u64 = 2 * SLICE_INSTRUCTIONS;
 
+/// No slice takes more guest time than this, picoseconds: on a slow engine it is shorter.
+const MAX_SLICE_PS: u64 = 250_000_000;
+
+/// A slice of `wanted` instructions, or of as many as a guest's clock of this rate allows.
+fn slice_instructions(wanted: u64, ps_per_instruction: u32) -> u64 {
+    let most = MAX_SLICE_PS / u64::from(ps_per_instruction).max(1);
+    wanted.min(most).max(1)
+}
+
 /// Exits and slices from one digest to the next. Whatever the guest does, so many slices later at the latest (5 million instructions; some
 /// 30 ms) the log says how far it is: a backup is never further behind than that without knowing it, and pacing
 /// (`session/pipe.rs`) has its say.
 const DIGEST_TURNS: u32 = 256;
+
+/// Where instructions are counted, a guest that exits all the time has no more than a digest in this time, nanoseconds: its exits cost
+/// less than a microsecond, and the log would consist of digests.
+const DIGEST_INTERVAL_NS: u64 = 5_000_000;
 
 /// On a clock of instructions the log has an entry at least once in so many.
 const MAX_SILENT_INSTRUCTIONS: u64 = DIGEST_TURNS as u64 * MAX_SLICE_INSTRUCTIONS;
@@ -57,6 +72,8 @@ pub enum Next {
     Delta(PackedDelta),
     /// Runs on.
     Run(Goal),
+    /// Stands still: all that belongs here is done, and whoever steers the replica wants it here.
+    Hold,
 }
 
 /// A difference between what the log says and what the machine did.
@@ -69,6 +86,8 @@ pub struct Divergence {
     pub expected: String,
     /// What the machine did.
     pub actual: String,
+    /// The last entries that agreed, the oldest first.
+    pub last_entries: Vec<String>,
 }
 
 /// Why inputs cannot go on.
@@ -82,14 +101,6 @@ pub enum InputError {
     Exhausted {
         /// Where the machine stands.
         at: Position,
-    },
-    /// A state delta that nobody could have written.
-    #[error("The log is no log of this machine's: at {at}, {source}")]
-    Delta {
-        /// Where.
-        at: Position,
-        /// What is wrong with it.
-        source: DeltaError,
     },
     /// The session is over: this replica must not run on.
     #[error("The session is over")]
@@ -113,7 +124,14 @@ pub trait Situation {
     /// Instructions retired since the machine began, where the engine counts them all.
     fn retired(&self) -> Option<u64>;
 
-    /// When a timer is due next, guest nanoseconds since boot: give [`Event::Tick`] then.
+    /// Guest time now, nanoseconds since boot: where instructions are not counted, the latest that any input told.
+    fn time_ns(&self) -> u64;
+
+    /// How much guest time an instruction takes, picoseconds, where they are counted.
+    fn ps_per_instruction(&self) -> u32;
+
+    /// When a timer is due next, guest nanoseconds since boot: give [`Event::Tick`] then. Where instructions are counted, the machine fires its timers
+    /// by itself, and needs ticks in HLT alone.
     fn deadline_ns(&self) -> Option<u64>;
 
     /// Whether the receive ring has room for a frame.

@@ -9,10 +9,17 @@
 //!                                   ──► apply(event) | interrupt() ──► take_effects()
 //!            ──► Stop::Kicked ──► take_delta() ──► go_on_from(state)    a replica: put_pages(…) ──► go_on_from(state)
 //! ```
+//!
+//! Where the engine counts its instructions, guest time follows from their number ([`clock`]), and a timer fires at the very instruction at which it
+//! is due: neither needs an input. Only a halted vCPU, whose count stands still, must be told that time passes.
 
 pub mod boot;
+pub mod clock;
+pub mod compare;
 pub mod digest;
+pub mod inspect;
 pub mod layout;
+pub mod linear;
 pub mod memory;
 pub mod state;
 
@@ -24,10 +31,14 @@ pub use memory::{GuestMemory, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryError, a
 use crate::{
     devices::{Devices, DevicesConfig},
     effect::Effect,
-    engine::{ClockKind, Delta, Engine, EngineError, Exit, Goal, Kicker, Reply, Stop},
+    engine::{
+        AnyEngine, ClockKind, CpuMode, Delta, Engine, EngineError, Exit, Goal, Kicker, Registers,
+        Reply, Stop,
+    },
     inputs::Situation,
 };
 use boot::BootState;
+use clock::GuestClock;
 
 /// A machine and where it stands.
 pub struct Machine<E> {
@@ -35,8 +46,9 @@ pub struct Machine<E> {
     memory: GuestMemory,
     devices: Devices,
     exits: u64,
-    /// The latest guest time that any input told, nanoseconds since boot.
-    time_ns: u64,
+    clock: GuestClock,
+    /// Instructions retired by when a timer fires by itself, if nothing changes before. Follows from the rest.
+    timer_at: Option<u64>,
     halted: bool,
     ended: Option<EndReason>,
     /// Periodic digests so far.
@@ -60,7 +72,8 @@ impl<E: Engine> Machine<E> {
             memory,
             devices: Devices::new(devices),
             exits: 0,
-            time_ns: 0,
+            clock: GuestClock::default(),
+            timer_at: None,
             halted: false,
             ended: None,
             digests: 0,
@@ -82,10 +95,26 @@ impl<E: Engine> Machine<E> {
         &self.memory
     }
 
-    /// The latest guest time that any input told, nanoseconds since boot.
+    /// Guest time now, nanoseconds since boot: where the engine does not count its instructions, the latest that any input told.
     #[must_use]
     pub fn time_ns(&self) -> u64 {
-        self.time_ns
+        self.clock.at(self.retired_or_zero())
+    }
+
+    /// The vCPU's registers as of now.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn registers(&mut self) -> Result<Registers, EngineError> {
+        self.engine.registers()
+    }
+
+    /// What kind of code the vCPU is about to execute.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        self.engine.mode()
     }
 
     /// Whether the guest ended, and why.
@@ -107,16 +136,53 @@ impl<E: Engine> Machine<E> {
             "the vCPU waits for an interrupt at {}",
             self.position()
         );
-        let stop = self.engine.run(goal)?;
-        if let Stop::Exit(_) = stop {
-            self.exits += 1;
+        loop {
+            let leg = self.leg(goal);
+            let stop = self.engine.run(leg)?;
+            if let Stop::Exit(_) = stop {
+                self.exits += 1;
+                return Ok(stop);
+            }
+            self.fire_due_timers();
+            if stop == Stop::Breakpoint || leg == goal || self.has_reached(goal) {
+                return Ok(stop);
+            }
         }
-        Ok(stop)
     }
 
-    /// Whether [`Self::handle`] must be given the time for this exit.
+    /// Towards `goal`, but not past the next timer.
+    fn leg(&self, goal: Goal) -> Goal {
+        let Some(timer_at) = self.timer_at else {
+            return goal;
+        };
+        let left = timer_at.saturating_sub(self.retired_or_zero());
+        let timer = self.engine.instructions().saturating_add(left);
+        match goal {
+            Goal::Exit => Goal::Instructions(timer),
+            Goal::Instructions(end) => Goal::Instructions(end.min(timer)),
+            Goal::Interruptible { limit } => Goal::Interruptible {
+                limit: limit.min(timer),
+            },
+        }
+    }
+
+    fn has_reached(&self, goal: Goal) -> bool {
+        let instructions = self.engine.instructions();
+        match goal {
+            Goal::Exit => false,
+            Goal::Instructions(end) => instructions >= end,
+            Goal::Interruptible { limit } => {
+                instructions >= limit || self.engine.accepts_interrupts()
+            }
+        }
+    }
+
+    /// Whether [`Self::handle`] must be given the time for this exit. Where the engine counts its instructions, the machine knows it.
     #[must_use]
     pub fn needs_time(&self, exit: Exit) -> bool {
+        if self.engine.retired().is_some() {
+            return false;
+        }
         match exit {
             Exit::PortRead { port, .. } => self.devices.port_needs_time(port, false),
             Exit::PortWrite { port, .. } => self.devices.port_needs_time(port, true),
@@ -133,7 +199,9 @@ impl<E: Engine> Machine<E> {
         if let Some(time_ns) = time_ns {
             self.set_time(time_ns);
         }
-        let now_ns = self.time_ns;
+        // The exit's own instruction may be the one at which a timer is due.
+        self.fire_due_timers();
+        let now_ns = self.time_ns();
         let reply = match exit {
             Exit::PortRead { port, width } => {
                 Reply::Port(self.devices.port_read(port, width, now_ns))
@@ -174,6 +242,7 @@ impl<E: Engine> Machine<E> {
         if self.ended.is_some() {
             self.devices.flush_console();
         }
+        self.plan_timer();
         Ok(())
     }
 
@@ -190,7 +259,12 @@ impl<E: Engine> Machine<E> {
     /// # Panics
     /// If time would go backwards: whoever makes entries keeps it from that.
     pub fn apply(&mut self, event: &Event) {
+        let retired = self.retired_or_zero();
         match event {
+            Event::Clock {
+                guest_ns,
+                ps_per_instruction,
+            } => self.clock.correct(retired, *guest_ns, *ps_per_instruction),
             Event::Tick { guest_ns } => {
                 self.set_time(*guest_ns);
                 self.devices.tick(*guest_ns);
@@ -207,6 +281,7 @@ impl<E: Engine> Machine<E> {
             | Event::Pages { .. }
             | Event::State { .. } => {}
         }
+        self.plan_timer();
     }
 
     /// Acknowledges the interrupt controller's request and delivers it to the vCPU; returns the vector.
@@ -222,6 +297,7 @@ impl<E: Engine> Machine<E> {
         let vector = self.devices.acknowledge_interrupt();
         self.engine.interrupt(vector)?;
         self.halted = false;
+        self.plan_timer();
         Ok(Some(vector))
     }
 
@@ -270,12 +346,52 @@ impl<E: Engine> Machine<E> {
     }
 
     fn set_time(&mut self, time_ns: u64) {
-        assert!(
-            time_ns >= self.time_ns,
-            "guest time went back from {} to {time_ns} ns",
-            self.time_ns
-        );
-        self.time_ns = time_ns;
+        self.clock.set(self.retired_or_zero(), time_ns);
+    }
+
+    /// Instructions retired; 0 where the engine does not count them, so that the clock stands where it was set.
+    fn retired_or_zero(&self) -> u64 {
+        self.engine.retired().unwrap_or(0)
+    }
+
+    /// Fires the timers that are due by now, where they fire by themselves.
+    fn fire_due_timers(&mut self) {
+        if self.timer_at.is_some_and(|at| at <= self.retired_or_zero()) {
+            self.devices.tick(self.time_ns());
+            self.plan_timer();
+        }
+    }
+
+    /// Works out when the next timer fires by itself, and fires what is due already. Called wherever devices or clock have changed, which is
+    /// at exits, entries and timers alone: every replica does so at the same positions.
+    ///
+    /// A timer is held back while an interrupt waits besides its own: IRQ 0 has the highest priority, and a guest that is slow at its ticks would
+    /// never see its packets.
+    fn plan_timer(&mut self) {
+        self.timer_at = None;
+        let Some(retired) = self.engine.retired() else {
+            return;
+        };
+        while let Some(deadline_ns) = self.devices.deadline_ns()
+            && !(self.devices.interrupt_pending() && self.devices.other_interrupt_pending())
+        {
+            self.timer_at = self.clock.reaches(deadline_ns);
+            if self.timer_at.is_none_or(|at| at > retired) {
+                return;
+            }
+            self.devices.tick(self.clock.at(retired));
+        }
+        self.timer_at = None;
+    }
+}
+
+impl Machine<AnyEngine> {
+    /// Changes a general register, as a fault would; see [`AnyEngine::set_general_register`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn set_general_register(&mut self, index: usize, value: u64) -> Result<(), EngineError> {
+        self.engine.set_general_register(index, value)
     }
 }
 
@@ -286,6 +402,14 @@ impl<E: Engine> Situation for Machine<E> {
 
     fn retired(&self) -> Option<u64> {
         self.engine.retired()
+    }
+
+    fn time_ns(&self) -> u64 {
+        Machine::time_ns(self)
+    }
+
+    fn ps_per_instruction(&self) -> u32 {
+        self.clock.ps_per_instruction()
     }
 
     fn deadline_ns(&self) -> Option<u64> {
@@ -326,3 +450,6 @@ fn tsc(time_ns: u64) -> u64 {
     const { assert!(layout::TSC_HZ == 1_000_000_000, "one count a nanosecond") };
     time_ns
 }
+
+#[cfg(test)]
+mod tests;

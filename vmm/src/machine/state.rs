@@ -7,15 +7,15 @@
 use logging_channel::EndReason;
 use serde::{Deserialize, Serialize};
 
-use super::{GuestMemory, Machine};
+use super::{GuestMemory, Machine, clock::GuestClock};
 use crate::{
     devices::Devices,
-    engine::{EngineError, Persist},
+    engine::{Checkpoint, EngineError, Persist, checkpoint::Point},
 };
 
 /// Version of [`MachineState`], the devices' included. Any change of its fields or their meaning changes it; the engine's state has
 /// a version of its own.
-pub const STATE_VERSION: u32 = 1;
+pub const STATE_VERSION: u32 = 2;
 
 /// All of a machine but its memory. `S` is the engine's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct MachineState<S> {
     engine: S,
     devices: Devices,
     exits: u64,
-    time_ns: u64,
+    clock: GuestClock,
     halted: bool,
     ended: Option<EndReason>,
     digests: u64,
@@ -55,20 +55,8 @@ impl<E: Persist> Machine<E> {
     /// # Panics
     /// If effects wait to be taken: they would be forgotten.
     pub fn save(&mut self) -> Result<MachineState<E::State>, EngineError> {
-        assert!(
-            !self.devices.has_effects(),
-            "effects are taken before the state is saved"
-        );
-        Ok(MachineState {
-            version: STATE_VERSION,
-            engine: self.engine.save()?,
-            devices: self.devices.clone(),
-            exits: self.exits,
-            time_ns: self.time_ns,
-            halted: self.halted,
-            ended: self.ended,
-            digests: self.digests,
-        })
+        let engine = self.engine.save()?;
+        Ok(self.state(engine))
     }
 
     /// The engine of a machine that is not needed any more.
@@ -92,16 +80,72 @@ impl<E: Persist> Machine<E> {
             });
         }
         engine.restore(&state.engine)?;
-        Ok(Self {
+        let mut machine = Self {
             engine,
             memory,
             devices: state.devices,
             exits: state.exits,
-            time_ns: state.time_ns,
+            clock: state.clock,
+            timer_at: None,
             halted: state.halted,
             ended: state.ended,
             digests: state.digests,
+        };
+        machine.plan_timer();
+        Ok(machine)
+    }
+}
+
+impl<E: Checkpoint> Machine<E> {
+    /// The state as of now, for [`Self::go_back`].
+    ///
+    /// # Errors
+    /// If the engine fails.
+    ///
+    /// # Panics
+    /// If effects wait to be taken: they would be forgotten.
+    pub fn checkpoint(&mut self) -> Result<Point<MachineState<E::Saved>>, EngineError> {
+        Ok(match self.engine.checkpoint()? {
+            Point::State(engine) => Point::State(self.state(engine)),
+            Point::NotHere => Point::NotHere,
+            Point::Never => Point::Never,
         })
+    }
+
+    /// Puts this machine back into an earlier state of itself. Its memory is as it was then.
+    ///
+    /// # Errors
+    /// See [`RestoreError`].
+    pub fn go_back(&mut self, state: &MachineState<E::Saved>) -> Result<(), RestoreError> {
+        self.engine.go_back(&state.engine)?;
+        self.devices = state.devices.clone();
+        self.exits = state.exits;
+        self.clock = state.clock;
+        self.halted = state.halted;
+        self.ended = state.ended;
+        self.digests = state.digests;
+        self.plan_timer();
+        Ok(())
+    }
+}
+
+impl<E> Machine<E> {
+    /// All but memory, with this as the engine's state.
+    fn state<S>(&self, engine: S) -> MachineState<S> {
+        assert!(
+            !self.devices.has_effects(),
+            "effects are taken before the state is saved"
+        );
+        MachineState {
+            version: STATE_VERSION,
+            engine,
+            devices: self.devices.clone(),
+            exits: self.exits,
+            clock: self.clock,
+            halted: self.halted,
+            ended: self.ended,
+            digests: self.digests,
+        }
     }
 }
 
@@ -137,7 +181,7 @@ mod tests {
     fn a_state_becomes_a_machine_of_that_state_again() {
         let mut machine = machine();
         machine.exits = 3;
-        machine.time_ns = 4;
+        machine.clock.correct(0, 4, 7);
         machine.halted = true;
         machine.ended = Some(EndReason::Halted);
         machine.digests = 5;

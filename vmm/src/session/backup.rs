@@ -15,13 +15,16 @@ use std::{sync::Arc, time::Duration};
 
 use logging_channel::{
     identity::BootChoices,
+    log_file::Keeper,
     protocol::{Backup, BackupAction, BackupEvent, Report},
     transport::Connection,
 };
 
 use super::{
     Outcome, PairOptions, SessionError,
+    black_box::BlackBox,
     claims::Claims,
+    fault::Fault,
     feed::LogFeed,
     go_live::BackupInputs,
     link::{Heard, Link},
@@ -34,7 +37,7 @@ use super::{
     vcpu::VcpuThread,
     world::World,
 };
-use crate::{host::MonotonicClock, inputs::InputError};
+use crate::host::MonotonicClock;
 
 /// A backup of a formed or forming pair.
 struct Session<'a> {
@@ -43,6 +46,8 @@ struct Session<'a> {
     link: Link,
     claims: Claims,
     reporter: Reporter,
+    black_box: BlackBox,
+    fault: Option<Fault>,
     feed: Arc<LogFeed>,
     pipe: Arc<LogPipe>,
     world: &'a mut World,
@@ -96,6 +101,8 @@ pub async fn run(
         clock,
         link: Link::to_primary(connection).await?,
         claims: Claims::new(options.arbiter, options.timing.claim_timeout)?,
+        black_box: BlackBox::new(options.log, options.reporter.clone()),
+        fault: options.fault,
         reporter: options.reporter,
         feed: LogFeed::new(),
         pipe: LogPipe::new(),
@@ -174,10 +181,10 @@ impl Session<'_> {
                 self.ending = Some(ending);
                 Ok(BackupEvent::Tick)
             }
-            Err(ReplicaError::Inputs(InputError::Diverged(divergence))) => {
-                self.reporter.diverged(&divergence);
+            Err(ReplicaError::Diverged(report)) => {
+                self.reporter.diverged(&report);
                 Ok(BackupEvent::Diverged {
-                    description: divergence.to_string(),
+                    description: report.divergence.to_string(),
                 })
             }
             Err(error) => Err(error.into()),
@@ -205,7 +212,10 @@ impl Session<'_> {
                     self.link.pair(session);
                     self.start(&boot)?;
                 }
-                BackupAction::Deliver(entries) => self.feed.deliver(entries),
+                BackupAction::Deliver(entries) => {
+                    self.black_box.keep(&entries);
+                    self.feed.deliver(entries);
+                }
                 BackupAction::Released { through } => self.feed.released(through),
                 BackupAction::Drain => {
                     self.feed.drain();
@@ -245,6 +255,7 @@ impl Session<'_> {
 
     fn start(&mut self, boot: &BootChoices) -> Result<(), SessionError> {
         let prepared = self.prepared.take().expect("a pair is formed once");
+        self.black_box.begin(&prepared, boot, Keeper::Backup)?;
         let machine = prepared.boot(boot)?;
         let inputs = BackupInputs::new(
             Arc::clone(&self.feed),
@@ -252,7 +263,10 @@ impl Session<'_> {
             Arc::clone(&self.pipe),
         )
         .with_late_limit(machine.kicker(), self.late_limit);
-        self.vcpu = Some(VcpuThread::spawn(machine, inputs));
+        self.vcpu = Some(match self.fault {
+            None => VcpuThread::spawn(machine, inputs),
+            Some(fault) => VcpuThread::spawn_with_fault(machine, inputs, fault),
+        });
         Ok(())
     }
 
@@ -272,7 +286,9 @@ impl Session<'_> {
             }
         }
         let ending = match (&mut self.vcpu, self.ending) {
-            (Some(vcpu), _) => solo::go_on(self.world, &self.pipe, vcpu).await?,
+            (Some(vcpu), _) => {
+                solo::go_on(self.world, &self.pipe, &mut self.black_box, vcpu).await?
+            }
             (None, Some(ending)) => ending,
             (None, None) => unreachable!("a backup that goes live has a machine"),
         };

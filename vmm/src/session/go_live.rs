@@ -5,7 +5,8 @@
 //!                                                  └─ closed ► stops
 //! ```
 //!
-//! A state delta of which only a part arrived is void: the machine stands where it began. Nothing else about the machine changes. The guest's clock goes on from the latest time in the log.
+//! A state delta of which only a part arrived is void: the machine stands where it began. Nothing else about the machine changes. The guest's clock goes on
+//! from the latest time in the log; where instructions drive it, from what it shows by then (`Live` sees to that).
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use crate::{
     effect::Effect,
     engine::{Delta, Kicker},
     inputs::Situation,
-    inputs::{InputError, Inputs, Live, Logged, Next, inbox::Inbox, live::GuestClock},
+    inputs::{InputError, Inputs, Live, Logged, Next, inbox::Inbox, live::HostClock},
     machine::GuestMemory,
 };
 
@@ -72,7 +73,7 @@ impl BackupInputs {
             }
         }
         let live = self.live.get_or_insert_with(|| {
-            let clock = GuestClock::starting_at(self.logged.last_time_ns());
+            let clock = HostClock::starting_at(self.logged.last_time_ns());
             let recorder = Box::new(PipeRecorder::new(Arc::clone(&self.pipe)));
             Live::new(
                 clock,

@@ -2,11 +2,16 @@
 //!
 //! - [`solo`]: live inputs, outputs at once; with a recorder also `record`.
 //! - [`playback`]: inputs from a log file, no world.
+//! - [`time_travel`]: a replay that goes to any position, forwards and backwards.
 //! - [`primary`]: live inputs; every entry goes to the backup, every output waits for its acknowledgement.
 //! - [`backup`]: inputs from the channel, outputs suppressed; [`go_live`] replaces `Logged` by `Live`.
 
 pub mod backup;
+pub mod bisect;
+pub mod black_box;
 pub mod claims;
+pub mod divergence;
+pub mod fault;
 pub mod feed;
 pub mod gate;
 pub mod go_live;
@@ -16,8 +21,10 @@ pub mod playback;
 pub mod primary;
 pub mod replica;
 pub mod reports;
+pub mod second_opinion;
 pub mod setup;
 pub mod solo;
+pub mod time_travel;
 pub mod vcpu;
 pub mod world;
 
@@ -31,6 +38,8 @@ use logging_channel::{
 };
 
 use crate::host::HostError;
+use black_box::BlackBoxOptions;
+use fault::Fault;
 use replica::{Ending, ReplicaError};
 use reports::Reporter;
 use setup::SetupError;
@@ -48,6 +57,10 @@ pub struct PairOptions {
     pub late_limit: Option<Duration>,
     /// How long a primary looks for its backup.
     pub connect_timeout: Duration,
+    /// Where this replica's log is kept, if one is.
+    pub log: Option<BlackBoxOptions>,
+    /// A fault to put into the backup's machine, to show that it is found.
+    pub fault: Option<Fault>,
     /// Where the user is told what happens.
     pub reporter: Reporter,
 }
@@ -90,16 +103,9 @@ pub enum SessionError {
     /// See [`LogError`].
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A log file cannot be used.
-    #[error("Cannot {doing} the log file {path}", path = path.display())]
-    LogFile {
-        /// What was tried.
-        doing: &'static str,
-        /// The file.
-        path: std::path::PathBuf,
-        /// The host's answer.
-        source: std::io::Error,
-    },
+    /// See [`bisect::BisectError`].
+    #[error(transparent)]
+    Bisect(#[from] bisect::BisectError),
     /// Two pairs with the same arbiter state are started at once.
     #[error(
         "Somebody else took term {term} at the same moment: does another pair use this arbiter state? Give each pair its own"

@@ -189,7 +189,7 @@ impl Recorder for PipeRecorder {
             effect.is_some() || matches!(entry.event, Event::End { .. } | Event::Frame { .. });
         let wake = was_empty || (urgent && !contents.taken.urgent);
         contents.bytes +=
-            entry.size_bytes() as usize + effect.as_ref().map_or(0, |effect| effect.bytes().len());
+            entry.event.payload_bytes() + effect.as_ref().map_or(0, |effect| effect.bytes().len());
         contents.taken.urgent |= urgent;
         if was_empty {
             contents.filled_at = Instant::now();

@@ -1,24 +1,19 @@
 //! Recording to a file and replaying one: no tap, no network, no clock.
 //!
 //! In: a log file. Out: the machine's end, and on the way what it printed. The machine is the same, only its inputs come
-//! from the file.
+//! from the file. A log whose keeper died ends somewhere: all that is whole of it is replayed, and [`Finish`] says where and why it ends.
 
-use std::{
-    collections::VecDeque,
-    fs::File,
-    io::{BufReader, BufWriter},
-    path::Path,
-};
+use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use logging_channel::{
-    Entry, Event,
-    identity::{BootChoices, Identity},
-    log_file::{LogError, LogReader, LogWriter},
+    Digest, Entry, Event, Position,
+    log_file::{LogError, LogHeader, LogOptions, LogReader, LogWriter},
 };
 
 use super::{
     SessionError,
-    replica::{Ending, Replica},
+    divergence::DivergenceReport,
+    replica::{Ending, Replica, ReplicaError},
 };
 use crate::{
     effect::Effect,
@@ -33,8 +28,9 @@ const BATCH_ENTRIES: usize = 256;
 
 /// Records into a file.
 pub struct FileRecorder {
-    writer: LogWriter<BufWriter<File>>,
-    batch: Vec<Entry>,
+    writer: LogWriter,
+    /// Entries since the last flush.
+    unwritten: usize,
 }
 
 impl FileRecorder {
@@ -44,22 +40,13 @@ impl FileRecorder {
     /// If it cannot be created or written.
     pub fn create(
         path: &Path,
-        identity: Identity,
-        boot: BootChoices,
+        header: &LogHeader,
+        options: &LogOptions,
     ) -> Result<Self, SessionError> {
-        let file = File::create(path).map_err(|source| log_failed("create", path, source))?;
         Ok(Self {
-            writer: LogWriter::new(BufWriter::new(file), identity, boot)?,
-            batch: Vec::new(),
+            writer: LogWriter::create(path, header, options)?,
+            unwritten: 0,
         })
-    }
-}
-
-fn log_failed(doing: &'static str, path: &Path, source: std::io::Error) -> SessionError {
-    SessionError::LogFile {
-        doing,
-        path: path.to_owned(),
-        source,
     }
 }
 
@@ -73,44 +60,66 @@ fn not_written(error: LogError) -> InputError {
 impl Recorder for FileRecorder {
     fn record(&mut self, entry: Entry, _effect: Option<Effect>) -> Result<(), InputError> {
         let seen = matches!(entry.event, Event::Output { .. } | Event::End { .. });
-        self.batch.push(entry);
+        self.writer.append(vec![entry]).map_err(not_written)?;
+        self.unwritten += 1;
         // What somebody has seen must be in the log, should the recorder be killed.
-        if self.batch.len() == BATCH_ENTRIES || seen {
-            self.writer
-                .append(std::mem::take(&mut self.batch))
-                .map_err(not_written)?;
+        if self.unwritten == BATCH_ENTRIES || seen {
             self.writer.flush().map_err(not_written)?;
+            self.unwritten = 0;
         }
         Ok(())
     }
 }
 
-/// Opens the log file at `path`.
-///
-/// # Errors
-/// If it cannot be read or is no log.
-pub fn open(path: &Path) -> Result<LogReader<BufReader<File>>, SessionError> {
-    let file = File::open(path).map_err(|source| log_failed("open", path, source))?;
-    Ok(LogReader::new(BufReader::new(file))?)
+/// How far a replay is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Where the machine stands.
+    pub at: Position,
+    /// Entries replayed.
+    pub entries: u64,
+    /// Guest time, nanoseconds since boot.
+    pub guest_ns: u64,
+    /// Bytes of the log that were read; they run ahead of the machine by a frame.
+    pub bytes_read: u64,
+    /// Bytes of the log.
+    pub bytes_total: u64,
+}
+
+/// How a replay ended.
+#[derive(Debug)]
+pub enum Finish {
+    /// With the guest's end.
+    Ended(Ending),
+    /// The log has no more: its keeper was stopped, or died.
+    LogEnds {
+        /// Where the machine stands.
+        at: Position,
+        /// Registers, devices and all of memory there.
+        digest: Digest,
+        /// If the log was cut or is damaged there: how.
+        why: Option<LogError>,
+    },
+    /// The machine went another way than its log.
+    Diverged(Box<DivergenceReport>),
 }
 
 /// Entries from a file; what the machine prints goes to a console.
 struct FileSource {
-    reader: LogReader<BufReader<File>>,
+    reader: LogReader,
     batch: VecDeque<Entry>,
     console: ConsoleOutput,
+    /// Why the log ends, if it is not whole.
+    cut: Option<LogError>,
 }
 
 impl LogSource for FileSource {
     fn next(&mut self) -> Result<Option<Entry>, InputError> {
         while self.batch.is_empty() {
-            let failed = |error| InputError::Host {
-                doing: "Cannot read the log file",
-                source: std::io::Error::other(error),
-            };
-            match self.reader.next_batch().map_err(failed)? {
-                Some(batch) => self.batch.extend(batch),
-                None => return Ok(None),
+            match self.reader.next_batch() {
+                Ok(Some(batch)) => self.batch.extend(batch),
+                Ok(None) => return Ok(None),
+                Err(error) => self.cut = Some(error),
             }
         }
         Ok(self.batch.pop_front())
@@ -124,19 +133,105 @@ impl LogSource for FileSource {
     }
 }
 
-/// Replays the log on `machine`, to its end.
-///
-/// # Errors
-/// If the machine diverges, and if the log ends before the guest does.
-pub fn replay<E: Engine>(
-    machine: Machine<E>,
-    reader: LogReader<BufReader<File>>,
-    console: ConsoleOutput,
-) -> Result<Ending, SessionError> {
-    let source = FileSource {
-        reader,
-        batch: VecDeque::new(),
-        console,
+/// Whether a replay compares the machine's periodic digests. Outputs, interrupts, positions and the end are compared in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Digests {
+    /// Each is worked out and compared.
+    Compared,
+    /// They are passed over.
+    PassedOver,
+}
+
+/// A replay under way.
+pub struct Playback<E> {
+    replica: Replica<E, Logged<FileSource>>,
+}
+
+impl<E: Engine> Playback<E> {
+    /// A replay of the whole log that `reader` has just opened, on a machine that has just booted.
+    #[must_use]
+    pub fn new(
+        machine: Machine<E>,
+        reader: LogReader,
+        console: ConsoleOutput,
+        digests: Digests,
+    ) -> Self {
+        let logged = Logged::new(FileSource {
+            reader,
+            batch: VecDeque::new(),
+            console,
+            cut: None,
+        });
+        let inputs = match digests {
+            Digests::Compared => logged,
+            Digests::PassedOver => logged.passing_over_digests(),
+        };
+        Self {
+            replica: Replica::new(machine, inputs),
+        }
+    }
+
+    /// Replays on for so many turns at most. `None`: there is more.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn advance(&mut self, turns: u32) -> Result<Option<Finish>, SessionError> {
+        match self.replica.run_turns(turns) {
+            Ok(ending) => Ok(ending.map(Finish::Ended)),
+            Err(ReplicaError::Inputs(InputError::Exhausted { at })) => {
+                let digest = self.replica.machine_mut().full_digest();
+                Ok(Some(Finish::LogEnds {
+                    at,
+                    digest: digest.map_err(ReplicaError::from)?,
+                    why: self.replica.inputs_mut().source_mut().cut.take(),
+                }))
+            }
+            Err(ReplicaError::Diverged(report)) => Ok(Some(Finish::Diverged(report))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let inputs = self.replica.inputs();
+        let reader = &inputs.source().reader;
+        Progress {
+            at: self.replica.machine().position(),
+            entries: inputs.last_seq(),
+            guest_ns: self.replica.machine().time_ns(),
+            bytes_read: reader.bytes_read(),
+            bytes_total: reader.total_bytes(),
+        }
+    }
+
+    /// The machine as it stands.
+    pub fn machine_mut(&mut self) -> &mut Machine<E> {
+        self.replica.machine_mut()
+    }
+}
+
+/// A log in memory.
+pub struct LoadedLog {
+    /// Every entry that can be read.
+    pub entries: Arc<[Entry]>,
+    /// If the log is not whole: how it ends.
+    pub cut: Option<LogError>,
+}
+
+/// Reads the rest of a log into memory.
+#[must_use]
+pub fn load(mut reader: LogReader) -> LoadedLog {
+    let mut entries = Vec::new();
+    let cut = loop {
+        match reader.next_batch() {
+            Ok(Some(batch)) => entries.extend(batch),
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
     };
-    Ok(Replica::new(machine, Logged::new(source)).run()?)
+    LoadedLog {
+        entries: entries.into(),
+        cut,
+    }
 }

@@ -14,12 +14,14 @@ use std::{sync::Arc, time::Duration};
 
 use logging_channel::{
     identity::BootChoices,
+    log_file::Keeper,
     protocol::{Primary, PrimaryAction, PrimaryEvent, Report},
     transport::{self, Connection, TransportError},
 };
 
 use super::{
     Outcome, PairOptions, SessionError,
+    black_box::BlackBox,
     claims::Claims,
     gate::OutputGate,
     link::{Heard, Link},
@@ -35,7 +37,7 @@ use crate::{
     host::MonotonicClock,
     inputs::{
         Live,
-        live::{GuestClock, random_bytes},
+        live::{HostClock, random_bytes},
     },
 };
 
@@ -49,6 +51,7 @@ struct Session<'a> {
     link: Link,
     claims: Claims,
     reporter: Reporter,
+    black_box: BlackBox,
     pipe: Arc<LogPipe>,
     gate: OutputGate,
     world: &'a mut World,
@@ -98,6 +101,7 @@ pub async fn run(
         clock,
         link,
         claims,
+        black_box: BlackBox::new(options.log, reporter.clone()),
         reporter,
         pipe: LogPipe::new(),
         gate: OutputGate::default(),
@@ -167,6 +171,7 @@ impl Session<'_> {
 
     fn append_recorded(&mut self) {
         let taken = self.pipe.take();
+        self.black_box.keep(&taken.entries);
         for (seq, effect) in taken.outputs {
             self.gate.hold(seq, effect);
         }
@@ -214,9 +219,10 @@ impl Session<'_> {
 
     fn start(&mut self) -> Result<(), SessionError> {
         let (prepared, boot) = self.prepared.take().expect("a pair is formed once");
+        self.black_box.begin(&prepared, &boot, Keeper::Primary)?;
         let machine = prepared.boot(&boot)?;
         let recorder = Box::new(PipeRecorder::new(Arc::clone(&self.pipe)));
-        let inputs = Live::new(GuestClock::starting_at(0), self.world.inbox(), recorder, 1)
+        let inputs = Live::new(HostClock::starting_at(0), self.world.inbox(), recorder, 1)
             .with_late_limit(machine.kicker(), self.late_limit);
         self.vcpu = Some(VcpuThread::spawn(machine, inputs));
         self.world.connect();
@@ -245,7 +251,9 @@ impl Session<'_> {
         self.pipe.set_room(true);
         self.pipe.set_pace(0);
         let ending = match (&mut self.vcpu, self.ending) {
-            (Some(vcpu), _) => solo::go_on(self.world, &self.pipe, vcpu).await?,
+            (Some(vcpu), _) => {
+                solo::go_on(self.world, &self.pipe, &mut self.black_box, vcpu).await?
+            }
             (None, Some(ending)) => ending,
             (None, None) => unreachable!("a primary that claims has started its guest"),
         };

@@ -7,6 +7,7 @@
 //!   │                               ── Digest ────────► inputs.digest
 //!   │                               ── Track ─────────► machine.track_dirty
 //!   │                               ── Delta(packed) ─► machine.put_pages, machine.go_on_from
+//!   │                               ── Hold ──────────► stands still
 //!   │                               ── Run(goal) ─────► machine.run ──► Exit, or Kicked ──► inputs.delta
 //!   │                                                                     │ inputs.time, if the exit reads time
 //!   └──────────────── inputs.output ◄── effects ◄── machine.handle ◄──────┘
@@ -14,6 +15,7 @@
 
 use logging_channel::{Digest, EndReason, Position};
 
+use super::{divergence::DivergenceReport, fault::FaultError};
 use crate::{
     engine::{Engine, EngineError, Exit, Stop},
     inputs::{
@@ -32,6 +34,12 @@ pub enum ReplicaError {
     /// See [`InputError`].
     #[error(transparent)]
     Inputs(#[from] InputError),
+    /// See [`FaultError`].
+    #[error(transparent)]
+    Fault(#[from] FaultError),
+    /// The machine parted from its log.
+    #[error("{}", .0.divergence)]
+    Diverged(Box<DivergenceReport>),
 }
 
 /// How a guest ended, and where.
@@ -64,9 +72,37 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
     /// See [`ReplicaError`].
     pub fn run(&mut self) -> Result<Ending, ReplicaError> {
         loop {
-            if let Some(ending) = self.turn()? {
-                return Ok(ending);
+            match self.turn() {
+                Ok(None) => {}
+                Ok(Some(ending)) => return Ok(ending),
+                Err(error) => return Err(self.report(error)),
             }
+        }
+    }
+
+    /// Goes around the figure so many times, or until the guest ends.
+    ///
+    /// # Errors
+    /// See [`ReplicaError`].
+    pub fn run_turns(&mut self, count: u32) -> Result<Option<Ending>, ReplicaError> {
+        for _ in 0..count {
+            match self.turn() {
+                Ok(None) => {}
+                Ok(ending) => return Ok(ending),
+                Err(error) => return Err(self.report(error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// A divergence becomes a report; other errors stay what they are.
+    fn report(&mut self, error: ReplicaError) -> ReplicaError {
+        let ReplicaError::Inputs(InputError::Diverged(divergence)) = error else {
+            return error;
+        };
+        match DivergenceReport::new(divergence, &mut self.machine) {
+            Ok(report) => ReplicaError::Diverged(Box::new(report)),
+            Err(error) => error.into(),
         }
     }
 
@@ -101,6 +137,12 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
         &self.inputs
     }
 
+    /// Its inputs. Others that are at the same place may take their place.
+    #[must_use]
+    pub fn inputs_mut(&mut self) -> &mut I {
+        &mut self.inputs
+    }
+
     /// Once around the figure. `None` as long as the guest has not ended.
     ///
     /// # Errors
@@ -122,9 +164,10 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
             Next::Delta(delta) => self.skip(&delta)?,
             Next::Run(goal) => match self.machine.run(goal)? {
                 Stop::Exit(exit) => self.handle(exit)?,
-                Stop::Reached => return Ok(None),
+                Stop::Reached | Stop::Breakpoint => return Ok(None),
                 Stop::Kicked => self.tell_delta()?,
             },
+            Next::Hold => return Ok(None),
         }
         self.pass_on_effects()?;
         match self.machine.ended() {
@@ -155,7 +198,7 @@ impl<E: Engine, I: Inputs> Replica<E, I> {
     /// The guest does not execute a stretch; it is given the result.
     fn skip(&mut self, delta: &PackedDelta) -> Result<(), ReplicaError> {
         let at = self.machine.position();
-        let wrong = |source| InputError::Delta { at, source };
+        let wrong = |error: DeltaError| InputError::Diverged(error.divergence(at, Vec::new()));
         for part in &delta.parts {
             for (address, bytes) in part.unpack().map_err(wrong)? {
                 if !self.machine.put_pages(address, &bytes) {

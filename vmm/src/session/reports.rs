@@ -1,6 +1,8 @@
 //! What the user is told: on stderr in sentences, in `--events` as data.
 
-use logging_channel::protocol::Report;
+use std::sync::Arc;
+
+use logging_channel::{Digest, Position, protocol::Report};
 
 use crate::{
     doctor::Choice,
@@ -8,8 +10,9 @@ use crate::{
         events::{Event, EventSink, Role},
         say,
     },
-    inputs::Divergence,
-    session::replica::Ending,
+    machine::inspect::Inspection,
+    session::{divergence::DivergenceReport, replica::Ending, second_opinion::Opinion},
+    symbols::Symbols,
 };
 
 /// Tells the user what happens to one replica.
@@ -17,6 +20,7 @@ use crate::{
 pub struct Reporter {
     name: &'static str,
     events: EventSink,
+    symbols: Arc<Symbols>,
 }
 
 impl Reporter {
@@ -31,7 +35,18 @@ impl Reporter {
             Role::Replay => "replay",
         };
         events.emit(&Event::Role { role });
-        Self { name, events }
+        Self {
+            name,
+            events,
+            symbols: Arc::default(),
+        }
+    }
+
+    /// The same, which names guest addresses from now on.
+    #[must_use]
+    pub fn with_symbols(mut self, symbols: Symbols) -> Self {
+        self.symbols = Arc::new(symbols);
+        self
     }
 
     /// Something that is no event.
@@ -61,17 +76,74 @@ impl Reporter {
         });
     }
 
+    /// A replay stopped where it was told to.
+    pub fn stopped(&self, position: Position, inspection: &Inspection) {
+        let Inspection { view, digest } = inspection;
+        let symbol = self.symbols.name(view.linear_rip());
+        let place = symbol
+            .as_ref()
+            .map_or(String::new(), |name| format!(" in {name}"));
+        self.note(&format!(
+            "stopped at {position}{place}, digest {digest}\n{view}"
+        ));
+        let registers = view.registers;
+        self.events.emit(&Event::Stopped {
+            position,
+            general: registers.general,
+            rip: registers.rip,
+            rflags: registers.rflags,
+            control: registers.control,
+            segment_bases: registers.segment_bases,
+            mode: view.mode.to_string(),
+            symbol,
+            digest: digest.to_string(),
+        });
+    }
+
     /// The machine does not follow its log.
-    pub fn diverged(&self, divergence: &Divergence) {
-        let Divergence {
-            at,
-            expected,
-            actual,
-        } = divergence.clone();
+    pub fn diverged(&self, report: &DivergenceReport) {
+        let report = report.clone().named(&self.symbols);
+        self.note(&report.to_string());
+        let DivergenceReport {
+            divergence,
+            registers,
+            mode,
+            symbol,
+        } = report;
         self.events.emit(&Event::Divergence {
+            position: divergence.at,
+            expected: divergence.expected,
+            actual: divergence.actual,
+            rip: registers.rip,
+            mode: mode.to_string(),
+            symbol,
+            last_entries: divergence.last_entries,
+        });
+    }
+
+    /// What a second replay says of a divergence.
+    pub fn opinion(&self, opinion: &Opinion) {
+        let opinion = opinion.clone().named(&self.symbols);
+        self.note(&opinion.to_string());
+        let first = match &opinion {
+            Opinion::Unlike(first) => Some(first),
+            _ => None,
+        };
+        self.events.emit(&Event::SecondOpinion {
+            text: opinion.to_string(),
+            alike_at: first.map(|first| first.alike_at),
+            different_at: first.map(|first| first.at),
+        });
+    }
+
+    /// The log ends, and the guest had not.
+    pub fn log_ended(&self, at: Position, digest: &Digest) {
+        self.note(&format!(
+            "the log ends at {at}, and the guest had not: digest {digest}"
+        ));
+        self.events.emit(&Event::LogEnded {
             position: at,
-            expected,
-            actual,
+            digest: digest.to_string(),
         });
     }
 

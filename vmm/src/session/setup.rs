@@ -6,21 +6,26 @@
 //!                                       └─ boot ──► Machine
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use logging_channel::{
     Digest,
     identity::{BootChoices, FORMAT_VERSION, Identity},
+    log_file::{Image, ImageKind},
 };
 
 use crate::{
     devices::DevicesConfig,
-    engine::{AnyEngine, Engine, EngineError, EngineKind},
+    engine::{AnyEngine, Engine, EngineError, EngineKind, kvm::CountKind},
     machine::{
         GuestMemory, Machine, MemoryError, allocate_memory,
         boot::{self, BootError, BootImages, BootProtocol, TscRewrite},
         layout,
     },
+    symbols::Symbols,
 };
 
 /// An Ethernet address.
@@ -70,17 +75,43 @@ impl std::str::FromStr for MacAddress {
     }
 }
 
+/// Where an image comes from.
+#[derive(Clone, Debug)]
+pub enum ImageSource {
+    /// A file.
+    File(PathBuf),
+    /// A log that has the image in it.
+    Bytes(Arc<[u8]>),
+}
+
+impl From<PathBuf> for ImageSource {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl ImageSource {
+    fn read(&self, what: &'static str) -> Result<Vec<u8>, SetupError> {
+        match self {
+            Self::File(path) => read(what, path),
+            Self::Bytes(bytes) => Ok(bytes.to_vec()),
+        }
+    }
+}
+
 /// A machine as the user describes it. Both replicas of a pair are given the same.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
     /// What runs it.
     pub engine: EngineKind,
+    /// What KVM counts, if that is what runs it.
+    pub count: CountKind,
     /// A bzImage, or an ELF file: `vmlinux`, or a bare-metal guest.
-    pub kernel: PathBuf,
+    pub kernel: ImageSource,
     /// How the kernel is entered.
     pub boot: BootProtocol,
     /// Initial RAM disk.
-    pub initrd: Option<PathBuf>,
+    pub initrd: Option<ImageSource>,
     /// Kernel command line, without the devices', which are added.
     pub command_line: String,
     /// Guest memory, bytes.
@@ -135,14 +166,12 @@ impl Prepared {
     /// # Errors
     /// See [`SetupError`].
     pub fn new(config: &MachineConfig) -> Result<Self, SetupError> {
-        let kernel = read("kernel", &config.kernel)?;
-        let initrd = config
-            .initrd
-            .as_deref()
-            .map(|path| read("initial RAM disk", path))
-            .transpose()?;
+        let kernel = config.kernel.read("kernel")?;
+        let initrd = config.initrd.as_ref();
+        let initrd = initrd.map(|image| image.read("initial RAM disk"));
+        let initrd = initrd.transpose()?;
         let memory = allocate_memory(config.memory_bytes)?;
-        let engine = AnyEngine::new(config.engine, &memory)?;
+        let engine = AnyEngine::counting(config.engine, config.count, &memory)?;
         let identity = Identity {
             format_version: FORMAT_VERSION,
             clock: engine.clock(),
@@ -174,6 +203,24 @@ impl Prepared {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The images, for a log that keeps them.
+    #[must_use]
+    pub fn log_images(&self) -> Vec<Image> {
+        let kernel = (ImageKind::Kernel, Some(&self.images.kernel));
+        let initrd = (ImageKind::Initrd, self.images.initrd.as_ref());
+        let images = [kernel, initrd].into_iter().filter_map(|(kind, bytes)| {
+            let bytes = bytes?.clone();
+            Some(Image { kind, bytes })
+        });
+        images.collect()
+    }
+
+    /// The functions of the kernel, if its file names them.
+    #[must_use]
+    pub fn symbols(&self) -> Symbols {
+        Symbols::of_elf(&self.images.kernel)
     }
 
     /// The network card's address, if there is one.

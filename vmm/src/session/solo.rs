@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     SessionError,
+    black_box::BlackBox,
     pipe::{LogPipe, PipeRecorder},
     replica::Ending,
     vcpu::VcpuThread,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     engine::Engine,
-    inputs::{Live, live::GuestClock, recorder::Recorder},
+    inputs::{Live, live::HostClock, recorder::Recorder},
     machine::Machine,
 };
 
@@ -46,34 +47,46 @@ pub async fn run<E: Engine + Send + 'static>(
         Some(log) => Box::new(Both(log, to_pipe)),
         None => to_pipe,
     };
-    let inputs = Live::new(GuestClock::starting_at(0), world.inbox(), recorder, 1)
+    let inputs = Live::new(HostClock::starting_at(0), world.inbox(), recorder, 1)
         .with_jitter(timing.jitter_seed)
         .with_late_limit(machine.kicker(), timing.late_limit);
     let mut vcpu = VcpuThread::spawn(machine, inputs);
     world.connect();
-    go_on(world, &pipe, &mut vcpu).await
+    let mut black_box = BlackBox::none();
+    go_on(world, &pipe, &mut black_box, &mut vcpu).await
 }
 
-/// Serves a live machine whose outputs wait for nobody.
+/// Serves a live machine whose outputs wait for nobody. Its entries go into the black box.
 ///
 /// # Errors
 /// See [`SessionError`].
 pub async fn go_on(
     world: &mut World,
     pipe: &LogPipe,
+    black_box: &mut BlackBox,
     vcpu: &mut VcpuThread,
 ) -> Result<Ending, SessionError> {
     loop {
         tokio::select! {
             biased;
-            () = pipe.wait() => world.perform_all(&pipe.take().outputs)?,
+            () = pipe.wait() => perform(world, pipe, black_box)?,
             ending = vcpu.ended() => {
-                world.perform_all(&pipe.take().outputs)?;
+                perform(world, pipe, black_box)?;
                 return Ok(ending?);
             }
             received = world.receive() => received?,
         }
     }
+}
+
+fn perform(
+    world: &mut World,
+    pipe: &LogPipe,
+    black_box: &mut BlackBox,
+) -> Result<(), SessionError> {
+    let taken = pipe.take();
+    black_box.keep(&taken.entries);
+    Ok(world.perform_all(&taken.outputs)?)
 }
 
 /// Records into a log first, then passes on.

@@ -2,8 +2,15 @@
 
 use tokio::sync::oneshot;
 
-use super::replica::{Ending, Replica, ReplicaError};
-use crate::{engine::Engine, inputs::Inputs, machine::Machine};
+use super::{
+    fault::Fault,
+    replica::{Ending, Replica, ReplicaError},
+};
+use crate::{
+    engine::{AnyEngine, Engine},
+    inputs::Inputs,
+    machine::Machine,
+};
 
 /// A running vCPU thread.
 pub struct VcpuThread {
@@ -20,12 +27,44 @@ impl VcpuThread {
         E: Engine + Send + 'static,
         I: Inputs + Send + 'static,
     {
+        Self::spawn_with(machine, inputs, |_| Ok(None))
+    }
+
+    /// The same, but a fault is put into the machine on the way: to show that it is found.
+    ///
+    /// # Panics
+    /// If the host cannot start a thread.
+    pub fn spawn_with_fault<I: Inputs + Send + 'static>(
+        machine: Machine<AnyEngine>,
+        inputs: I,
+        fault: Fault,
+    ) -> Self {
+        Self::spawn_with(machine, inputs, move |replica| {
+            // At the first turn's end there or behind: a backup does not stop anywhere else.
+            while replica.machine().position() < fault.at {
+                if let Some(ending) = replica.run_turns(1)? {
+                    return Ok(Some(ending));
+                }
+            }
+            fault.inject(replica.machine_mut())?;
+            Ok(None)
+        })
+    }
+
+    fn spawn_with<E, I, F>(machine: Machine<E>, inputs: I, begin: F) -> Self
+    where
+        E: Engine + Send + 'static,
+        I: Inputs + Send + 'static,
+        F: FnOnce(&mut Replica<E, I>) -> Result<Option<Ending>, ReplicaError> + Send + 'static,
+    {
         let (tell, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("vcpu".to_owned())
             .spawn(move || {
                 // Nobody listens any more only if the session is over.
-                drop(tell.send(Replica::new(machine, inputs).run()));
+                let mut replica = Replica::new(machine, inputs);
+                let ended = begin(&mut replica).transpose();
+                drop(tell.send(ended.unwrap_or_else(|| replica.run())));
             })
             .expect("the host can start one more thread");
         Self { ended }

@@ -79,6 +79,17 @@ pub enum Goal {
     },
 }
 
+impl Goal {
+    /// What the clock shows at the latest, and whether a place for an interrupt will do.
+    pub(crate) fn limit(self) -> (u64, bool) {
+        match self {
+            Self::Exit => (u64::MAX, false),
+            Self::Instructions(limit) => (limit, false),
+            Self::Interruptible { limit } => (limit, true),
+        }
+    }
+}
+
 /// Why the CPU stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {

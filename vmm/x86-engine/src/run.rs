@@ -11,6 +11,8 @@
 //! (iterations of repeated string instructions and delivered exceptions count one each, so that every turn moves the clock), and
 //! the state is that of an instruction boundary.
 
+mod breakpoints;
+
 use crate::{
     cpu::{Core, Halt, Register, Shadow},
     decode::cache::{BlockCache, Run},
@@ -43,6 +45,8 @@ pub struct Cpu {
     pub(crate) unanswered: Option<(Exit, Completion)>,
     /// A further exit of the instruction whose last exit was just answered.
     pub(crate) next_exit: Option<(Exit, Completion)>,
+    /// Linear address of the last turn's first instruction, where somebody looks for addresses.
+    turn_start: u64,
 }
 
 impl Cpu {
@@ -62,6 +66,7 @@ impl Cpu {
             retired: 0,
             unanswered: None,
             next_exit: None,
+            turn_start: 0,
         };
         cpu.core.update_mode();
         cpu
@@ -140,16 +145,10 @@ impl Cpu {
     }
 
     fn run_to(&mut self, goal: Goal) -> Stop {
-        assert!(self.unanswered.is_none(), "the last exit was not answered");
-        if let Some(next) = self.next_exit.take() {
-            self.core.exit = Some(next);
-            return self.stop();
+        if let Some(stop) = self.further_exit() {
+            return stop;
         }
-        let (limit, wants_interrupt) = match goal {
-            Goal::Exit => (u64::MAX, false),
-            Goal::Instructions(limit) => (limit, false),
-            Goal::Interruptible { limit } => (limit, true),
-        };
+        let (limit, wants_interrupt) = goal.limit();
         while self.since_exit < limit {
             let budget = limit - self.since_exit;
             if wants_interrupt && self.core.accepts_interrupts() {
@@ -160,6 +159,13 @@ impl Cpu {
             }
         }
         Stop::Reached
+    }
+
+    /// What is left of the instruction whose last exit was just answered.
+    fn further_exit(&mut self) -> Option<Stop> {
+        assert!(self.unanswered.is_none(), "the last exit was not answered");
+        self.core.exit = Some(self.next_exit.take()?);
+        Some(self.stop())
     }
 
     fn stop(&mut self) -> Stop {

@@ -19,7 +19,7 @@
 //!     ▼
 //!    Live
 //!
-//!  Diverged, before Live: Halt, ended. It never claims.
+//!  Diverged, before Live: told to the primary if it still listens; Halt, ended. It never claims.
 //! ```
 //!
 //! What always holds:
@@ -416,6 +416,11 @@ impl Backup {
         self.report(Report::Diverged {
             description: description.to_owned(),
         });
+        if matches!(self.state, State::Paired { .. }) {
+            self.act(BackupAction::Transmit(Message::Diverged {
+                description: description.to_owned(),
+            }));
+        }
         self.halt(format!(
             "replay diverged from the primary, this copy of the guest is of no use: {description}"
         ));

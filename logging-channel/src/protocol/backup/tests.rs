@@ -386,11 +386,17 @@ fn an_unreachable_arbiter_is_asked_again_for_ever() {
 }
 
 #[test]
-fn a_diverged_backup_never_claims() {
+fn a_diverged_backup_tells_its_primary_and_never_claims() {
     let diverged = || BackupEvent::Diverged {
         description: "output 7 at 9+0".to_owned(),
     };
-    assert_halts(&paired().at(ms(1), diverged()), "output 7 at 9+0");
+    let actions = paired().at(ms(1), diverged());
+    let description = "output 7 at 9+0".to_owned();
+    assert_eq!(
+        actions[0],
+        BackupAction::Transmit(Message::Diverged { description })
+    );
+    assert_halts(&actions[1..], "output 7 at 9+0");
     let mut bench = paired();
     bench.at(ms(1), BackupEvent::Disconnected);
     assert_halts(&bench.at(ms(2), diverged()), "of no use");

@@ -280,6 +280,9 @@ impl Primary {
                     Err(violation) => self.suspect(LossReason::Protocol(violation), now),
                 }
             }
+            (State::Paired { .. }, Message::Diverged { description }) => {
+                self.suspect(LossReason::Diverged(description), now);
+            }
             (State::Paired { .. }, other) => {
                 let violation = format!("{} from a backup", other.name());
                 self.suspect(LossReason::Protocol(violation), now);

@@ -285,6 +285,18 @@ fn silence_is_suspected_after_the_failure_timeout() {
 }
 
 #[test]
+fn a_backup_that_diverged_is_given_up_and_its_words_passed_on() {
+    let mut bench = paired();
+    let description = "output 7 at 9+0".to_owned();
+    let told = PrimaryEvent::Message(Message::Diverged {
+        description: description.clone(),
+    });
+    assert_eq!(bench.at(ms(2), told), [claim()]);
+    let why = LossReason::Diverged(description);
+    assert_eq!(bench.reports[1], Report::PeerLost { why });
+}
+
+#[test]
 fn heartbeats_keep_a_silent_pair_alive() {
     let mut bench = paired();
     for round in 1..100 {

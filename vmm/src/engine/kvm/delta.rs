@@ -19,50 +19,15 @@ use logging_channel::codec::{canonical_bytes, from_canonical_bytes};
 
 use super::{
     KvmEngine,
-    pvm::Pvm,
     state::{ENCODED_STATE_BYTES, KvmState},
 };
-use crate::engine::{Delta, EngineError, Persist, Stop};
-
-/// A kicked guest that accepts no interrupt is stepped on so far to find a place that does, instructions. Most critical sections
-/// are shorter, and a kvm-pvm host needs a quarter of a millisecond for so many.
-const STEP_LIMIT: u64 = 64;
+use crate::engine::{Delta, EngineError, Persist};
 
 impl KvmEngine {
-    /// To the next exit, or until a kick.
-    pub(super) fn run_kickable(&mut self) -> Result<Stop, EngineError> {
-        let vcpu = &mut self.vcpu;
-        self.kicks.arm(|target| vcpu.aim_at(target));
-        let exit = self.run_free();
-        if self.kicks.disarm() {
-            self.vcpu.forget_kick();
-        }
-        match exit? {
-            Some(exit) => Ok(Stop::Exit(exit)),
-            None => self.stop_here(),
-        }
-    }
-
-    fn stop_here(&mut self) -> Result<Stop, EngineError> {
-        let counted = std::mem::take(&mut self.instructions);
-        self.accepts_interrupts = self.vcpu.ready_for_interrupt();
-        let limit = match &self.pvm {
-            Some(_) if !Pvm::can_step(&self.vcpu)? => 0,
-            _ => STEP_LIMIT,
-        };
-        let stop = self.step_until(|engine| {
-            !engine.exception_hidden && (engine.accepts_interrupts || engine.instructions >= limit)
-        })?;
-        if let Stop::Exit(_) = stop {
-            return Ok(stop);
-        }
-        self.instructions = counted;
-        Ok(Stop::Kicked)
-    }
-
     pub(super) fn delta(&mut self) -> Result<Delta, EngineError> {
-        self.instructions = 0;
-        let state = canonical_bytes(&self.save()?);
+        let mut state = self.save()?;
+        state.forget_instructions();
+        let state = canonical_bytes(&state);
         assert!(state.len() <= ENCODED_STATE_BYTES, "{} bytes", state.len());
         Ok(Delta {
             state,

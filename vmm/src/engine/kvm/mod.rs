@@ -8,63 +8,51 @@
 //! Repeated port accesses (`rep ins`, `rep outs`) that KVM delivers in one raw exit are handed out one element at a time: what the
 //! machine sees does not depend on how KVM batches them.
 
+mod count;
 mod cpuid;
 mod delta;
 pub mod facts;
+mod guest;
 pub mod kick;
 mod paging;
 mod pvm;
 mod slots;
 pub mod state;
+mod step;
 mod vcpu;
 
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment};
+pub use count::CountKind;
+
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 
 use self::{
-    kick::{Kicker, Kicks},
+    count::ClockSource,
+    guest::Guest,
+    kick::Kicker,
     pvm::Pvm,
     slots::Slots,
-    vcpu::{Debugging, RawExit, Vcpu, failed},
+    vcpu::{Vcpu, failed},
 };
 use super::{
-    ClockKind, Delta, Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply, Stop,
+    ClockKind, CpuMode, Delta, Engine, EngineError, Exit, FloatingPoint, Goal, Registers, Reply,
+    Stop, inspect::SystemState,
 };
 use crate::machine::{
     GuestMemory,
     boot::{BootState, Segment},
-    layout::{RDTSC_PORT, RDTSCP_PORT},
 };
 
 /// Where Intel hosts keep three pages for real mode, and an identity page table: below 4 GiB, outside of guest memory.
 const TSS_ADDRESS: usize = 0xFFFB_D000;
 
-/// A port exit whose elements are handed out one by one.
-#[derive(Clone, Copy, Debug)]
-struct PortAccess {
-    port: u16,
-    width: u8,
-    count: u32,
-    read: bool,
-    /// The element that is next to be handed out.
-    next: u32,
-}
-
 /// KVM as an engine.
 pub struct KvmEngine {
-    vcpu: Vcpu,
-    /// Present on a `kvm-pvm` host alone; elsewhere none of it is ever called.
-    pvm: Option<Pvm>,
+    guest: Guest,
+    source: Box<dyn ClockSource + Send>,
+    count: CountKind,
     slots: Slots,
     unanswered: Option<Exit>,
-    port_access: Option<PortAccess>,
-    instructions: u64,
-    /// An exit whose instruction KVM completes on the next entry.
-    exit_incomplete: bool,
-    accepts_interrupts: bool,
-    kicks: Kicks,
-    /// An exception was queued that KVM tells nobody of: the handler's first instruction must come before the state is saved.
-    exception_hidden: bool,
     vm: VmFd,
     _kvm: Kvm,
 }
@@ -74,7 +62,7 @@ impl KvmEngine {
     ///
     /// # Errors
     /// [`EngineError::Open`] without a usable `/dev/kvm`, [`EngineError::Missing`] where KVM is too old.
-    pub fn new(memory: &GuestMemory) -> Result<Self, EngineError> {
+    pub fn new(memory: &GuestMemory, count: CountKind) -> Result<Self, EngineError> {
         let kvm = Kvm::new().map_err(EngineError::Open)?;
         for (capability, name) in [
             (Cap::UserMemory, "user memory regions"),
@@ -100,247 +88,29 @@ impl KvmEngine {
         fd.set_cpuid2(&cpuid::model())
             .map_err(failed("set the CPU model"))?;
         Ok(Self {
-            vcpu: Vcpu::new(fd),
-            pvm,
+            guest: Guest::new(Vcpu::new(fd), pvm, memory.clone()),
+            source: count::source(count)?,
+            count,
             slots,
             unanswered: None,
-            port_access: None,
-            instructions: 0,
-            exit_incomplete: false,
-            accepts_interrupts: false,
-            kicks: Kicks::default(),
-            exception_hidden: false,
             vm,
             _kvm: kvm,
         })
-    }
-
-    /// To the next exit; `None` if the run was kicked before.
-    fn run_free(&mut self) -> Result<Option<Exit>, EngineError> {
-        loop {
-            let debugging = self
-                .pvm
-                .as_ref()
-                .map_or(Debugging::default(), |pvm| pvm.debugging(false));
-            self.vcpu.set_debugging(debugging)?;
-            // Entering completes it.
-            self.exit_incomplete = false;
-            let raw = self.vcpu.enter()?;
-            if let Some(exit) = self.interpret(raw)? {
-                return Ok(Some(exit));
-            }
-            if raw == RawExit::Interrupted && self.kicks.is_kicked() {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Single-steps until `done`, which is asked before each step, or an exit.
-    fn step_until(&mut self, done: impl Fn(&Self) -> bool) -> Result<Stop, EngineError> {
-        if done(self) {
-            return Ok(Stop::Reached);
-        }
-        if self.exit_incomplete {
-            self.vcpu.set_debugging(Debugging::default())?;
-            self.vcpu.complete_exit()?;
-            self.exit_incomplete = false;
-        }
-        while !done(self) {
-            let debugging = self.stepping()?;
-            self.vcpu.set_debugging(debugging)?;
-            match self.vcpu.enter()? {
-                RawExit::Debug { pc } if !self.at_fault_entry(pc) => {
-                    self.instructions += 1;
-                    self.exception_hidden = false;
-                    self.accepts_interrupts = self.vcpu.ready_for_interrupt();
-                }
-                raw => {
-                    if let Some(exit) = self.interpret(raw)? {
-                        return Ok(Stop::Exit(exit));
-                    }
-                }
-            }
-        }
-        Ok(Stop::Reached)
-    }
-
-    /// How to execute one instruction.
-    fn stepping(&self) -> Result<Debugging, EngineError> {
-        Ok(match &self.pvm {
-            Some(pvm) => pvm.debugging(!Pvm::next_is_halt(&self.vcpu, self.slots.memory())?),
-            None => Debugging {
-                step: true,
-                breakpoint: None,
-            },
-        })
-    }
-
-    fn at_fault_entry(&self, pc: u64) -> bool {
-        self.pvm.as_ref().is_some_and(|pvm| pvm.is_fault_entry(pc))
-    }
-
-    /// Makes an exit of a raw exit; `None` if it was a host's accident and the guest runs on.
-    fn interpret(&mut self, raw: RawExit) -> Result<Option<Exit>, EngineError> {
-        if raw == RawExit::Interrupted {
-            return Ok(None);
-        }
-        self.exception_hidden = false;
-        let exit = match raw {
-            RawExit::Interrupted => return Ok(None),
-            RawExit::Port {
-                port,
-                width,
-                count,
-                read,
-            } => {
-                self.exit_incomplete = true;
-                self.port_access = Some(PortAccess {
-                    port,
-                    width,
-                    count,
-                    read,
-                    next: 0,
-                });
-                self.next_port_element()
-                    .expect("a port exit has at least one element")
-            }
-            RawExit::MmioRead { address, width } => {
-                self.exit_incomplete = true;
-                Exit::MmioRead { address, width }
-            }
-            RawExit::MmioWrite {
-                address,
-                width,
-                data,
-            } => {
-                self.exit_incomplete = true;
-                Exit::MmioWrite {
-                    address,
-                    width,
-                    data,
-                }
-            }
-            RawExit::MsrWrite { index, value } => {
-                return self.msr_written(index, value).map(|()| None);
-            }
-            RawExit::Halt => Exit::Halt,
-            RawExit::Shutdown => Exit::Shutdown,
-            RawExit::Debug { pc } => return self.breakpoint(pc),
-            RawExit::EmulationFailure { bytes, length } => {
-                return self
-                    .emulation_failure(&bytes[..usize::from(length)])
-                    .map(|()| None);
-            }
-        };
-        Ok(Some(exit))
-    }
-
-    fn breakpoint(&mut self, pc: u64) -> Result<Option<Exit>, EngineError> {
-        match &mut self.pvm {
-            Some(pvm) if pvm.is_fault_entry(pc) => pvm.fault(&mut self.vcpu, self.slots.memory()),
-            _ => Err(EngineError::Unexpected(format!(
-                "a debug exit at {pc:#x} that nobody asked for"
-            ))),
-        }
-    }
-
-    fn msr_written(&mut self, index: u32, value: u64) -> Result<(), EngineError> {
-        match &mut self.pvm {
-            Some(pvm) => pvm.msr_written(&mut self.vcpu, self.slots.memory(), index, value),
-            None => Err(EngineError::Unexpected(format!(
-                "a write to model-specific register {index:#x} that was not filtered"
-            ))),
-        }
-    }
-
-    fn emulation_failure(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
-        if self.pvm.is_some() && Pvm::complete_instruction(&self.vcpu, bytes)? {
-            self.exception_hidden = bytes[0] == pvm::INT3;
-            return Ok(());
-        }
-        let rip = self.vcpu.regs()?.rip;
-        let why = if self.pvm.is_some() {
-            "kvm-pvm emulates guest kernel code and lacks this instruction; see docs/hosts.md"
-        } else {
-            "KVM gave no reason"
-        };
-        let bytes = bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<Vec<_>>()
-            .join(" ");
-        Err(EngineError::Emulation {
-            rip,
-            bytes,
-            why: why.to_owned(),
-        })
-    }
-
-    fn next_port_element(&mut self) -> Option<Exit> {
-        let access = self.port_access.as_mut()?;
-        let index = access.next;
-        if index == access.count {
-            self.port_access = None;
-            return None;
-        }
-        access.next += 1;
-        let PortAccess {
-            port, width, read, ..
-        } = *access;
-        Some(match (read, port) {
-            (true, RDTSC_PORT) => Exit::TscRead { with_aux: false },
-            (true, RDTSCP_PORT) => Exit::TscRead { with_aux: true },
-            (true, _) => Exit::PortRead { port, width },
-            (false, _) => Exit::PortWrite {
-                port,
-                width,
-                value: self.vcpu.port_element(index, width),
-            },
-        })
-    }
-
-    /// Accounts for an exit that is about to be returned.
-    fn exited(&mut self, exit: Exit) -> Result<Stop, EngineError> {
-        self.instructions = 0;
-        self.unanswered = Some(exit);
-        self.accepts_interrupts = self.vcpu.ready_for_interrupt();
-        if let Some(pvm) = &mut self.pvm {
-            pvm.after_exit(&self.vcpu, self.slots.memory())?;
-        }
-        Ok(Stop::Exit(exit))
-    }
-
-    /// EDX (and ECX) of RDTSC(P); EAX is the data of the `in` that stands in its place.
-    fn reply_tsc(&mut self, value: u64, with_aux: bool) -> Result<(), EngineError> {
-        let index = self.port_access.map_or(0, |access| access.next - 1);
-        self.vcpu.set_port_element(index, 4, value as u32);
-        self.vcpu.set_debugging(
-            self.pvm
-                .as_ref()
-                .map_or(Debugging::default(), |pvm| pvm.debugging(false)),
-        )?;
-        self.vcpu.complete_exit()?;
-        self.exit_incomplete = false;
-        let mut regs = self.vcpu.regs()?;
-        regs.rdx = value >> 32;
-        if with_aux {
-            regs.rcx = 0;
-        }
-        self.vcpu.set_regs(&regs)
     }
 }
 
 impl Engine for KvmEngine {
     fn clock(&self) -> String {
-        self.pvm.as_ref().map_or("exits", |_| pvm::CLOCK).to_owned()
+        self.source.name(&self.guest).to_owned()
     }
 
     fn clock_kind(&self) -> ClockKind {
-        ClockKind::Exits
+        self.source.kind()
     }
 
     fn cpu_model(&self) -> String {
         let leaked = self
+            .guest
             .pvm
             .as_ref()
             .map_or(String::new(), |_| format!("+{}", pvm::host_features()));
@@ -348,7 +118,7 @@ impl Engine for KvmEngine {
     }
 
     fn boot(&mut self, state: &BootState) -> Result<(), EngineError> {
-        let mut sregs = self.vcpu.sregs()?;
+        let mut sregs = self.guest.vcpu.sregs()?;
         sregs.cs = segment(&state.code);
         let data = segment(&state.data);
         (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
@@ -365,8 +135,8 @@ impl Engine for KvmEngine {
         };
         (sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer) =
             (state.cr0, state.cr3, state.cr4, state.efer);
-        self.vcpu.set_sregs(&sregs)?;
-        self.vcpu.set_regs(&kvm_regs {
+        self.guest.vcpu.set_sregs(&sregs)?;
+        self.guest.vcpu.set_regs(&kvm_regs {
             rip: state.rip,
             rsi: state.rsi,
             rbx: state.rbx,
@@ -382,81 +152,29 @@ impl Engine for KvmEngine {
             "exit {:?} was not answered",
             self.unanswered
         );
-        if let Some(exit) = self.next_port_element() {
-            return self.exited(exit);
+        let stop = self.source.run(&mut self.guest, goal)?;
+        if let Stop::Exit(exit) = stop {
+            self.unanswered = Some(exit);
         }
-        let reached = match goal {
-            Goal::Exit => false,
-            Goal::Instructions(count) => self.instructions >= count,
-            Goal::Interruptible { limit } => {
-                self.accepts_interrupts() || self.instructions >= limit
-            }
-        };
-        if reached {
-            return Ok(Stop::Reached);
-        }
-        if let Some(pvm) = &mut self.pvm {
-            pvm.resume(&mut self.vcpu)?;
-        }
-        let stop = match goal {
-            Goal::Exit => self.run_kickable()?,
-            Goal::Instructions(count) => self.step_until(|engine| engine.instructions >= count)?,
-            Goal::Interruptible { limit } => {
-                self.step_until(|engine| engine.accepts_interrupts || engine.instructions >= limit)?
-            }
-        };
-        match stop {
-            Stop::Exit(exit) => self.exited(exit),
-            Stop::Reached | Stop::Kicked => Ok(stop),
-        }
+        Ok(stop)
     }
 
     fn reply(&mut self, reply: Reply) -> Result<(), EngineError> {
         let exit = self.unanswered.take().expect("there is no exit to answer");
-        match (exit, reply) {
-            (Exit::PortRead { width, .. }, Reply::Port(value)) => {
-                let index = self.port_access.map_or(0, |access| access.next - 1);
-                self.vcpu.set_port_element(index, width, value);
-            }
-            (Exit::MmioRead { .. }, Reply::Mmio(data)) => self.vcpu.set_mmio_data(data),
-            (Exit::TscRead { with_aux }, Reply::Tsc { value }) => {
-                self.reply_tsc(value, with_aux)?;
-            }
-            (
-                Exit::PortWrite { .. }
-                | Exit::MmioWrite { .. }
-                | Exit::Halt
-                | Exit::InjectionPoint
-                | Exit::Shutdown,
-                Reply::None,
-            ) => {}
-            (exit, reply) => panic!("{reply:?} does not answer {exit:?}"),
-        }
-        if self
-            .port_access
-            .is_some_and(|access| access.next == access.count)
-        {
-            self.port_access = None;
-        }
-        Ok(())
+        self.guest.reply(exit, reply)?;
+        self.source.answered(&mut self.guest, exit)
     }
 
     fn instructions(&self) -> u64 {
-        self.instructions
+        self.source.instructions()
     }
 
     fn retired(&self) -> Option<u64> {
-        None
+        self.source.retired()
     }
 
     fn accepts_interrupts(&self) -> bool {
-        if self.port_access.is_some() {
-            return false;
-        }
-        self.pvm
-            .as_ref()
-            .and_then(Pvm::accepts_interrupts)
-            .unwrap_or(self.accepts_interrupts)
+        !self.guest.within_instruction() && self.source.accepts_interrupts(&self.guest)
     }
 
     fn interrupt(&mut self, vector: u8) -> Result<(), EngineError> {
@@ -464,15 +182,19 @@ impl Engine for KvmEngine {
             self.accepts_interrupts(),
             "interrupt {vector:#x} where the guest accepts none"
         );
-        if let Some(pvm) = &mut self.pvm {
-            pvm.before_interrupt(&self.vcpu)?;
-        }
-        self.accepts_interrupts = false;
-        self.vcpu.interrupt(vector)
+        self.source.interrupt(&mut self.guest, vector)
+    }
+
+    fn mode(&mut self) -> Result<CpuMode, EngineError> {
+        let kvm_sregs { cs, ss, .. } = self.guest.vcpu.sregs()?;
+        Ok(CpuMode {
+            privilege: ss.dpl,
+            bits: CpuMode::code_bits(cs.l != 0, cs.db != 0),
+        })
     }
 
     fn kicker(&self) -> Option<Kicker> {
-        Some(self.kicks.kicker())
+        (self.clock_kind() == ClockKind::Exits).then(|| self.guest.kicks.kicker())
     }
 
     fn track_dirty(&mut self) -> Result<(), EngineError> {
@@ -490,22 +212,26 @@ impl Engine for KvmEngine {
     fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {
         self.settle()?;
         let fpu = self
+            .guest
             .vcpu
             .fd()
             .get_fpu()
             .map_err(failed("read the floating-point registers"))?;
+        // KVM_GET_FPU leaves MXCSR out. It is bytes 24 to 27 of the XSAVE area (SDM 1 10.5.1).
+        let area = self.guest.vcpu.fd().get_xsave();
+        let area = area.map_err(failed("read the SSE control register"))?;
         Ok(FloatingPoint {
             st: fpu.fpr,
             xmm: fpu.xmm,
             words: [fpu.fcw, fpu.fsw, u16::from(fpu.ftwx)],
-            mxcsr: fpu.mxcsr,
+            mxcsr: area.region[6],
         })
     }
 
     fn registers(&mut self) -> Result<Registers, EngineError> {
         self.settle()?;
-        let r = self.vcpu.regs()?;
-        let s = self.vcpu.sregs()?;
+        let r = self.guest.regs()?;
+        let s = self.guest.vcpu.sregs()?;
         Ok(Registers {
             general: [
                 r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rsp, r.rbp, r.r8, r.r9, r.r10, r.r11,
@@ -515,6 +241,18 @@ impl Engine for KvmEngine {
             rflags: r.rflags,
             control: [s.cr0, s.cr2, s.cr3, s.cr4],
             segment_bases: [s.fs.base, s.gs.base],
+        })
+    }
+}
+
+impl KvmEngine {
+    /// What only people look at.
+    pub(super) fn system(&self) -> Result<SystemState, EngineError> {
+        let s = self.guest.vcpu.sregs()?;
+        Ok(SystemState {
+            selectors: [s.es, s.cs, s.ss, s.ds, s.fs, s.gs].map(|segment| segment.selector),
+            code_base: s.cs.base,
+            efer: s.efer,
         })
     }
 }

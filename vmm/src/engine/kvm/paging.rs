@@ -1,33 +1,30 @@
 //! Reading guest memory by linear address: a four-level page walk (SDM 3A 4.5).
 
+use kvm_bindings::kvm_sregs;
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::machine::GuestMemory;
+use crate::machine::{GuestMemory, linear};
 
-const PRESENT: u64 = 1;
-const PAGE_SIZE_BIT: u64 = 1 << 7;
-const ADDRESS_MASK: u64 = 0x000F_FFFF_FFFF_F000;
+/// CR0: paging.
+const CR0_PG: u64 = 1 << 31;
+/// EFER: long mode active.
+const EFER_LMA: u64 = 1 << 10;
 
-/// The guest-physical address of `linear` under the page tables at `cr3`, if it is mapped. Sets no
-/// accessed bit: the guest must not see that somebody looked.
+/// The guest-physical address of `linear` under the page tables at `cr3`, if it is mapped.
 #[must_use]
 pub fn translate(memory: &GuestMemory, cr3: u64, linear: u64) -> Option<u64> {
-    let mut table = cr3 & ADDRESS_MASK;
-    for level in (0..4).rev() {
-        let shift = 12 + 9 * level;
-        let entry: u64 = memory
-            .read_obj(GuestAddress(table + ((linear >> shift) & 0x1FF) * 8))
-            .ok()?;
-        if entry & PRESENT == 0 {
-            return None;
-        }
-        if level == 0 || (level < 3 && entry & PAGE_SIZE_BIT != 0) {
-            let offset_mask = (1 << shift) - 1;
-            return Some((entry & ADDRESS_MASK & !offset_mask) | (linear & offset_mask));
-        }
-        table = entry & ADDRESS_MASK;
+    linear::four_level(memory, cr3, linear)
+}
+
+/// The guest-physical address of `linear`, if it is mapped and a processor with these registers walks four-level tables, or none.
+#[must_use]
+pub fn physical(memory: &GuestMemory, sregs: &kvm_sregs, linear: u64) -> Option<u64> {
+    if sregs.cr0 & CR0_PG == 0 {
+        return Some(linear & u64::from(u32::MAX));
     }
-    None
+    (sregs.efer & EFER_LMA != 0)
+        .then(|| translate(memory, sregs.cr3, linear))
+        .flatten()
 }
 
 /// Reads `N` 64-bit words from `linear` on.
@@ -40,4 +37,18 @@ pub fn read_words<const N: usize>(memory: &GuestMemory, cr3: u64, linear: u64) -
         *word = memory.read_obj(GuestAddress(physical)).ok()?;
     }
     Some(words)
+}
+
+/// The linear address of the handler of `vector`, from a present gate of the 64-bit IDT (SDM 3A 6.14.1).
+#[must_use]
+pub fn handler(memory: &GuestMemory, sregs: &kvm_sregs, vector: u8) -> Option<u64> {
+    const GATE_PRESENT: u64 = 1 << 47;
+    const GATE_BYTES: u64 = 16;
+    let offset = u64::from(vector) * GATE_BYTES;
+    if sregs.efer & EFER_LMA == 0 || u64::from(sregs.idt.limit) < offset + GATE_BYTES - 1 {
+        return None;
+    }
+    let [low, high] = read_words::<2>(memory, sregs.cr3, sregs.idt.base.wrapping_add(offset))?;
+    let present = low & GATE_PRESENT != 0;
+    present.then_some((low & 0xFFFF) | ((low >> 32) & 0xFFFF_0000) | (high << 32))
 }

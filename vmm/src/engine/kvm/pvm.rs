@@ -25,7 +25,7 @@
 //! RDTSC and RDRAND in guest *user* mode run natively and cannot be caught: guests must not use them there (`docs/hosts.md`).
 
 use kvm_bindings::{
-    KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap, kvm_segment, kvm_sregs,
+    KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, kvm_enable_cap, kvm_segment,
 };
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,8 @@ pub const INT3: u8 = 0xCC;
 /// Added to the clock's name: pairs of unlike hosts are refused.
 pub const CLOCK: &str = "exits+pvm-user-faults";
 
+/// The vector of #PF.
+const PAGE_FAULT: u8 = 14;
 /// Error code of the #PF that the broken SYSCALL ends in: present, user, instruction fetch (SDM 3A 4.7).
 const SYSCALL_FAULT: u64 = 0x15;
 const MSR_STAR: u32 = 0xC000_0081;
@@ -137,7 +139,7 @@ impl Pvm {
     pub fn debugging(&self, step: bool) -> Debugging {
         Debugging {
             step,
-            breakpoint: self.fault_entry,
+            breakpoints: [self.fault_entry, None, None, None],
         }
     }
 
@@ -156,7 +158,7 @@ impl Pvm {
 
     fn look(&mut self, vcpu: &Vcpu, memory: &GuestMemory) -> Result<(), EngineError> {
         self.exits_since_look = 0;
-        if let Some(entry) = page_fault_entry(&vcpu.sregs()?, memory) {
+        if let Some(entry) = paging::handler(memory, &vcpu.sregs()?, PAGE_FAULT) {
             self.fault_entry = Some(entry);
         }
         Ok(())
@@ -268,7 +270,7 @@ impl Pvm {
     fn step_over(&self, vcpu: &mut Vcpu) -> Result<(), EngineError> {
         vcpu.set_debugging(Debugging {
             step: true,
-            breakpoint: None,
+            ..Debugging::default()
         })?;
         loop {
             match vcpu.enter()? {
@@ -283,46 +285,47 @@ impl Pvm {
         }
     }
 
-    /// Completes an instruction that KVM does not emulate. `false`: it is not one that is known here.
-    pub fn complete_instruction(vcpu: &Vcpu, bytes: &[u8]) -> Result<bool, EngineError> {
+    /// Completes an instruction that KVM does not emulate, if it is known here.
+    pub fn complete_instruction(
+        vcpu: &Vcpu,
+        bytes: &[u8],
+    ) -> Result<Option<Completed>, EngineError> {
         const FWAIT: u8 = 0x9B;
         const BREAKPOINT_VECTOR: u8 = 3;
         let Some(opcode @ (FWAIT | INT3)) = bytes.first().copied() else {
-            return Ok(false);
+            return Ok(None);
         };
         let mut regs = vcpu.regs()?;
         regs.rip += 1;
         vcpu.set_regs(&regs)?;
-        if opcode == INT3 {
-            let mut events = vcpu
-                .fd()
-                .get_vcpu_events()
-                .map_err(failed("read pending events"))?;
-            events.exception.injected = 1;
-            events.exception.nr = BREAKPOINT_VECTOR;
-            events.exception.has_error_code = 0;
-            vcpu.fd()
-                .set_vcpu_events(&events)
-                .map_err(failed("inject a breakpoint exception"))?;
+        if opcode == FWAIT {
+            return Ok(Some(Completed::Done));
         }
-        Ok(true)
+        let mut events = vcpu
+            .fd()
+            .get_vcpu_events()
+            .map_err(failed("read pending events"))?;
+        events.exception.injected = 1;
+        events.exception.nr = BREAKPOINT_VECTOR;
+        events.exception.has_error_code = 0;
+        vcpu.fd()
+            .set_vcpu_events(&events)
+            .map_err(failed("inject a breakpoint exception"))?;
+        Ok(Some(Completed::Raises(BREAKPOINT_VECTOR)))
     }
 }
 
-/// The handler of vector 14 in the guest's IDT (SDM 3A 6.14.1).
-fn page_fault_entry(sregs: &kvm_sregs, memory: &GuestMemory) -> Option<u64> {
-    const VECTOR: u64 = 14;
-    const GATE_PRESENT: u64 = 1 << 47;
-    if u64::from(sregs.idt.limit) < VECTOR * 16 + 15 {
-        return None;
-    }
-    let [low, high] = paging::read_words::<2>(memory, sregs.cr3, sregs.idt.base + VECTOR * 16)?;
-    let present = low & GATE_PRESENT != 0;
-    present.then_some((low & 0xFFFF) | ((low >> 32) & 0xFFFF_0000) | (high << 32))
+/// What came of an instruction that KVM does not emulate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completed {
+    /// It is over.
+    Done,
+    /// At the next entry, KVM delivers the exception with this vector.
+    Raises(u8),
 }
 
 /// A flat segment as SYSCALL loads it or as user mode has it.
-fn flat_segment(selector: u16, code: bool, privilege: u8) -> kvm_segment {
+pub fn flat_segment(selector: u16, code: bool, privilege: u8) -> kvm_segment {
     kvm_segment {
         selector,
         limit: u32::MAX,

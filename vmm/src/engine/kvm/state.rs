@@ -6,7 +6,7 @@
 //! | part | why |
 //! |---|---|
 //! | general, segment, table and control registers, EFER | the processor's |
-//! | x87 and SSE registers | the CPU model has no XSAVE, hence no AVX and no XCR0 |
+//! | x87 and SSE registers | as KVM_GET_XSAVE has them: KVM_GET_FPU leaves MXCSR out. The CPU model has no XSAVE, hence no XCR0 |
 //! | model-specific registers | those that the CPU model has and that hold what the guest wrote |
 //! | debug registers | the guest's own; what lockstep itself debugs with is set anew at each entry |
 //! | events | an exception or interrupt that is on its way into the guest, the shadow of STI and MOV SS |
@@ -16,12 +16,13 @@
 //! exit and the processor stays runnable (KVM API, 4.38).
 
 use kvm_bindings::{
-    Msrs, kvm_debugregs, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events,
+    Msrs, kvm_debugregs, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xsave,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     KvmEngine,
+    count::SourceState,
     pvm::Pvm,
     vcpu::{Debugging, Vcpu, failed},
 };
@@ -31,7 +32,7 @@ use crate::engine::{Engine, EngineError, Persist};
 pub const STATE_VERSION: u32 = 1;
 
 /// No encoded [`KvmState`] is longer, bytes.
-pub const ENCODED_STATE_BYTES: usize = 4096;
+pub const ENCODED_STATE_BYTES: usize = 8192;
 
 /// Model-specific registers that hold what the guest wrote (SDM 4, table 2-2). EFER, the bases of FS and GS and the APIC's are
 /// among the system registers; the time-stamp counter is not the guest's to read.
@@ -53,79 +54,37 @@ pub struct KvmState {
     version: u32,
     general: kvm_regs,
     system: kvm_sregs,
-    floating_point: FloatingPointState,
+    /// The words of an XSAVE area (SDM 1 13.4).
+    floating_point: Vec<u32>,
     model_specific: Vec<(u32, u64)>,
     debug: kvm_debugregs,
     events: kvm_vcpu_events,
     /// Present if a `kvm-pvm` host saved it.
     pvm: Option<Pvm>,
-    instructions: u64,
-    accepts_interrupts: bool,
+    source: SourceState,
 }
 
-/// `kvm_fpu`, which cannot be serialised itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct FloatingPointState {
-    st: [[u8; 16]; 8],
-    xmm: [[u8; 16]; 16],
-    control: u16,
-    status: u16,
-    tag: u8,
-    last_opcode: u16,
-    last_instruction: u64,
-    last_operand: u64,
-    mxcsr: u32,
-}
-
-impl From<kvm_fpu> for FloatingPointState {
-    fn from(fpu: kvm_fpu) -> Self {
-        Self {
-            st: fpu.fpr,
-            xmm: fpu.xmm,
-            control: fpu.fcw,
-            status: fpu.fsw,
-            tag: fpu.ftwx,
-            last_opcode: fpu.last_opcode,
-            last_instruction: fpu.last_ip,
-            last_operand: fpu.last_dp,
-            mxcsr: fpu.mxcsr,
-        }
-    }
-}
-
-impl From<&FloatingPointState> for kvm_fpu {
-    fn from(state: &FloatingPointState) -> Self {
-        Self {
-            fpr: state.st,
-            xmm: state.xmm,
-            fcw: state.control,
-            fsw: state.status,
-            ftwx: state.tag,
-            last_opcode: state.last_opcode,
-            last_ip: state.last_instruction,
-            last_dp: state.last_operand,
-            mxcsr: state.mxcsr,
-            ..Self::default()
-        }
+impl KvmState {
+    /// The state after an exit that is answered: nothing is counted since.
+    pub(super) fn forget_instructions(&mut self) {
+        self.source.exited();
     }
 }
 
 impl KvmEngine {
     /// Between an exit and the completion of its instruction KVM holds state that nobody can read: completes it, if the exit is answered.
-    /// A repeated port access is completed with its last element and not before, so what registers show is a function of the position.
+    /// What registers show is a function of the position, then: whether somebody has looked at them before makes no difference.
     pub(super) fn settle(&mut self) -> Result<(), EngineError> {
-        if self.exit_incomplete && self.port_access.is_none() && self.unanswered.is_none() {
-            self.vcpu.set_debugging(Debugging::default())?;
-            self.vcpu.complete_exit()?;
-            self.exit_incomplete = false;
+        match self.unanswered {
+            None => self.guest.complete(),
+            Some(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Another virtual machine on the same memory: what KVM holds of an exit that is under way cannot be taken back.
     fn renew(&mut self) -> Result<(), EngineError> {
-        let mut fresh = Self::new(self.slots.memory())?;
-        std::mem::swap(&mut fresh.kicks, &mut self.kicks);
+        let mut fresh = Self::new(self.slots.memory(), self.count)?;
+        std::mem::swap(&mut fresh.guest.kicks, &mut self.guest.kicks);
         if self.slots.is_tracking() {
             fresh.track_dirty()?;
         }
@@ -143,33 +102,34 @@ impl Persist for KvmEngine {
             "exit {:?} was not answered",
             self.unanswered
         );
-        if self.port_access.is_some() {
+        self.settle()?;
+        if self.guest.within_instruction() {
             return Err(EngineError::Unsavable(
-                "a repeated port access is half done",
+                "an instruction with several exits is half done",
             ));
         }
-        self.settle()?;
         // A single step shows in RFLAGS.
-        self.vcpu.set_debugging(Debugging::default())?;
-        let fd = self.vcpu.fd();
+        self.guest.vcpu.set_debugging(Debugging::default())?;
+        let vcpu = &self.guest.vcpu;
+        let fd = vcpu.fd();
         Ok(KvmState {
             version: STATE_VERSION,
-            general: self.vcpu.regs()?,
-            system: self.vcpu.sregs()?,
+            general: vcpu.regs()?,
+            system: vcpu.sregs()?,
             floating_point: fd
-                .get_fpu()
+                .get_xsave()
                 .map_err(failed("read the floating-point registers"))?
-                .into(),
-            model_specific: read_msrs(&self.vcpu)?,
+                .region
+                .to_vec(),
+            model_specific: read_msrs(vcpu)?,
             debug: fd
                 .get_debug_regs()
                 .map_err(failed("read the debug registers"))?,
             events: fd
                 .get_vcpu_events()
                 .map_err(failed("read pending events"))?,
-            pvm: self.pvm.clone(),
-            instructions: self.instructions,
-            accepts_interrupts: self.accepts_interrupts,
+            pvm: self.guest.pvm.clone(),
+            source: self.source.save(),
         })
     }
 
@@ -179,33 +139,47 @@ impl Persist for KvmEngine {
                 what: format!("version {} of KVM's", state.version),
             });
         }
-        if state.pvm.is_some() != self.pvm.is_some() {
+        if state.pvm.is_some() != self.guest.pvm.is_some() {
             return Err(EngineError::ForeignState {
                 what: "that of another kind of KVM".to_owned(),
             });
         }
-        if self.exit_incomplete || self.port_access.is_some() || self.unanswered.is_some() {
+        if self.guest.is_incomplete() || self.unanswered.is_some() {
             self.renew()?;
         } else {
             self.slots.remap(&self.vm)?;
         }
-        self.vcpu.set_debugging(Debugging::default())?;
-        self.vcpu.set_sregs(&state.system)?;
-        self.vcpu.set_regs(&state.general)?;
-        let fd = self.vcpu.fd();
-        fd.set_fpu(&(&state.floating_point).into())
-            .map_err(failed("set the floating-point registers"))?;
-        write_msrs(&self.vcpu, &state.model_specific)?;
+        self.guest.vcpu.set_debugging(Debugging::default())?;
+        let vcpu = &self.guest.vcpu;
+        vcpu.set_sregs(&state.system)?;
+        vcpu.set_regs(&state.general)?;
+        let fd = vcpu.fd();
+        set_floating_point(vcpu, &state.floating_point)?;
+        write_msrs(vcpu, &state.model_specific)?;
         fd.set_debug_regs(&state.debug)
             .map_err(failed("set the debug registers"))?;
         // The last: setting registers throws a pending exception away.
         fd.set_vcpu_events(&state.events)
             .map_err(failed("set pending events"))?;
-        self.pvm.clone_from(&state.pvm);
-        self.instructions = state.instructions;
-        self.accepts_interrupts = state.accepts_interrupts;
+        self.guest.pvm.clone_from(&state.pvm);
+        self.guest.exception_hidden = false;
+        self.guest.shown = None;
+        if !self.source.restore(&state.source) {
+            return Err(EngineError::ForeignState {
+                what: "one of another count of KVM's".to_owned(),
+            });
+        }
         Ok(())
     }
+}
+
+fn set_floating_point(vcpu: &Vcpu, words: &[u32]) -> Result<(), EngineError> {
+    let mut area = kvm_xsave::default();
+    let region = words.try_into().map_err(|_| EngineError::ForeignState {
+        what: "one with other floating-point registers".to_owned(),
+    })?;
+    area.region = region;
+    vcpu.set_xsave(&area)
 }
 
 fn entries(registers: impl Iterator<Item = (u32, u64)>) -> Msrs {

@@ -8,11 +8,13 @@ use std::sync::{
     atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering},
 };
 
+use std::cell::Cell;
+
 use kvm_bindings::{
     KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
-    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_X86_WRMSR,
-    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, Msrs, kvm_guest_debug,
-    kvm_msr_entry, kvm_regs, kvm_sregs,
+    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN,
+    KVM_EXIT_X86_WRMSR, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, Msrs,
+    kvm_guest_debug, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_xsave,
 };
 use kvm_ioctls::VcpuFd;
 
@@ -49,17 +51,22 @@ pub enum RawExit {
     MsrWrite { index: u32, value: u64 },
     /// A signal, or nothing at all: run again.
     Interrupted,
+    /// The guest accepts interrupts, and that was asked for.
+    InterruptWindow,
     /// KVM cannot emulate the instruction; its bytes.
     EmulationFailure { bytes: [u8; 15], length: u8 },
 }
+
+/// As many instruction breakpoints as the processor has (SDM 3B 18.2.1).
+pub const BREAKPOINTS: usize = 4;
 
 /// What stops the guest besides exits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Debugging {
     /// Stop after each instruction.
     pub step: bool,
-    /// Stop before the instruction at this linear address.
-    pub breakpoint: Option<u64>,
+    /// Stop before the instructions at these linear addresses.
+    pub breakpoints: [Option<u64>; BREAKPOINTS],
 }
 
 /// A vCPU that runs, as whoever kicks it sees it.
@@ -106,6 +113,8 @@ fn handle_kicks() {
 pub struct Vcpu {
     fd: VcpuFd,
     debugging: Debugging,
+    /// The registers were set since. KVM sets the trap flag, by which it steps, with the settings, and loses it then.
+    step_lost: Cell<bool>,
 }
 
 /// Names the failed call for an error.
@@ -120,6 +129,7 @@ impl Vcpu {
         Self {
             fd,
             debugging: Debugging::default(),
+            step_lost: Cell::new(false),
         }
     }
 
@@ -158,19 +168,24 @@ impl Vcpu {
         self.fd.set_kvm_immediate_exit(0);
     }
 
-    /// Lets KVM finish the instruction of the last exit without running any further one.
-    pub fn complete_exit(&mut self) -> Result<(), EngineError> {
+    /// Lets KVM finish the instruction of the last exit without running any further one. `Some` if that instruction exits once more.
+    pub fn complete_exit(&mut self) -> Result<Option<RawExit>, EngineError> {
         self.fd.set_kvm_immediate_exit(1);
         let outcome = self.enter();
         self.fd.set_kvm_immediate_exit(0);
-        match outcome? {
-            RawExit::Interrupted => Ok(()),
+        Ok(match outcome? {
+            RawExit::Interrupted => None,
             // With single-stepping on, KVM reports the completed instruction as a step.
-            RawExit::Debug { .. } if self.debugging.step => Ok(()),
-            other => Err(EngineError::Unexpected(format!(
-                "{other:?} while completing an exit"
-            ))),
-        }
+            RawExit::Debug { .. } if self.debugging.step => None,
+            again @ (RawExit::MmioRead { .. }
+            | RawExit::MmioWrite { .. }
+            | RawExit::Port { .. }) => Some(again),
+            other => {
+                return Err(EngineError::Unexpected(format!(
+                    "{other:?} while completing an exit"
+                )));
+            }
+        })
     }
 
     fn decode(&mut self) -> Result<RawExit, EngineError> {
@@ -219,6 +234,7 @@ impl Vcpu {
                 }
             }
             KVM_EXIT_INTR => RawExit::Interrupted,
+            KVM_EXIT_IRQ_WINDOW_OPEN => RawExit::InterruptWindow,
             KVM_EXIT_INTERNAL_ERROR => {
                 // SAFETY: see above.
                 let internal = unsafe { payload.internal };
@@ -283,31 +299,49 @@ impl Vcpu {
         self.fd.get_kvm_run().ready_for_interrupt_injection != 0
     }
 
+    /// Whether KVM is to return where the guest accepts interrupts.
+    pub fn request_interrupt_window(&mut self, request: bool) {
+        self.fd.get_kvm_run().request_interrupt_window = request.into();
+    }
+
     /// Queues an external interrupt.
     pub fn interrupt(&self, vector: u8) -> Result<(), EngineError> {
         interrupt_ioctl(&self.fd, u32::from(vector))
     }
 
+    /// What else stops the guest.
+    pub fn debugging(&self) -> Debugging {
+        self.debugging
+    }
+
     /// Chooses what else stops the guest.
     pub fn set_debugging(&mut self, debugging: Debugging) -> Result<(), EngineError> {
-        if debugging == self.debugging {
+        let armed = !(debugging.step && self.step_lost.get());
+        if debugging == self.debugging && armed {
             return Ok(());
         }
         let mut settings = kvm_guest_debug::default();
         if debugging.step {
             settings.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
         }
-        if let Some(address) = debugging.breakpoint {
+        for (index, address) in debugging.breakpoints.into_iter().enumerate() {
+            let Some(address) = address else { continue };
             settings.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
-            settings.arch.debugreg[0] = address;
-            // DR7: G0 set, condition 0 "instruction execution", length 0, and GE (SDM 3B 18.2.4).
-            settings.arch.debugreg[7] = 0x202;
+            settings.arch.debugreg[index] = address;
+            // DR7: Gn set, condition 0 "instruction execution", length 0, and GE (SDM 3B 18.2.4).
+            settings.arch.debugreg[7] |= 0x200 | 2 << (index * 2);
         }
         self.fd
             .set_guest_debug(&settings)
             .map_err(failed("set breakpoints"))?;
         self.debugging = debugging;
+        self.step_lost.set(false);
         Ok(())
+    }
+
+    /// The guest's flags, by which KVM steps, are others now.
+    pub fn step_is_lost(&self) {
+        self.step_lost.set(true);
     }
 
     /// General registers.
@@ -317,6 +351,7 @@ impl Vcpu {
 
     /// Sets the general registers.
     pub fn set_regs(&self, regs: &kvm_regs) -> Result<(), EngineError> {
+        self.step_is_lost();
         self.fd.set_regs(regs).map_err(failed("set the registers"))
     }
 
@@ -332,6 +367,29 @@ impl Vcpu {
         self.fd
             .set_sregs(sregs)
             .map_err(failed("set the system registers"))
+    }
+
+    /// Sets the x87 and SSE registers.
+    pub fn set_xsave(&self, area: &kvm_xsave) -> Result<(), EngineError> {
+        // SAFETY: KVM reads 4 KiB, which `area` has, unless a feature was enabled that needs more; none was.
+        unsafe { self.fd.set_xsave(area) }.map_err(failed("set the floating-point registers"))
+    }
+
+    /// Reads model-specific registers.
+    pub fn msrs<const N: usize>(&self, indices: [u32; N]) -> Result<[u64; N], EngineError> {
+        let doing = "read model-specific registers";
+        let entries = indices.map(|index| kvm_msr_entry {
+            index,
+            ..Default::default()
+        });
+        let mut msrs = Msrs::from_entries(&entries).expect("a few MSRs are below KVM's limit");
+        let read = self.fd.get_msrs(&mut msrs).map_err(failed(doing))?;
+        if read != N {
+            return Err(failed(doing)(vmm_sys_util::errno::Error::new(
+                rustix::io::Errno::INVAL.raw_os_error(),
+            )));
+        }
+        Ok(std::array::from_fn(|index| msrs.as_slice()[index].data))
     }
 
     /// Does a write that was filtered; the guest does not notice.

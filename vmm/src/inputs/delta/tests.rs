@@ -106,7 +106,7 @@ fn entries_fit_into_frames_even_if_nothing_can_be_compressed() {
     }
     let everything = Delta {
         state: Vec::new(),
-        dirty: vec![0..MIN_MEMORY_BYTES],
+        dirty: ranges(&[true; PAGES as usize]),
     };
     let entries: Vec<Event> = events(&everything, &memory).collect();
     assert_eq!(entries.len() as u64, PAGES / u64::from(PART_PAGES) + 1);

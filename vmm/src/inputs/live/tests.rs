@@ -1,11 +1,14 @@
 use std::sync::Mutex;
 
 use super::{super::MAX_SLICE_INSTRUCTIONS, *};
+use crate::machine::clock::FIRST_PS_PER_INSTRUCTION;
 
 /// A machine as live inputs see it.
 #[derive(Clone, Copy)]
 struct Seen {
     clock_kind: ClockKind,
+    /// Guest time and instructions, where they are counted.
+    counted: Option<(u64, u64)>,
     deadline_ns: Option<u64>,
     pending: bool,
     accepts: bool,
@@ -14,6 +17,7 @@ struct Seen {
 
 const COMPUTING: Seen = Seen {
     clock_kind: ClockKind::Instructions,
+    counted: None,
     deadline_ns: None,
     pending: false,
     accepts: true,
@@ -25,7 +29,13 @@ impl Situation for Seen {
         self.clock_kind
     }
     fn retired(&self) -> Option<u64> {
-        None
+        self.counted.map(|(_, retired)| retired)
+    }
+    fn time_ns(&self) -> u64 {
+        self.counted.map_or(0, |(guest_ns, _)| guest_ns)
+    }
+    fn ps_per_instruction(&self) -> u32 {
+        FIRST_PS_PER_INSTRUCTION
     }
     fn deadline_ns(&self) -> Option<u64> {
         self.deadline_ns
@@ -74,7 +84,7 @@ fn live() -> (Live, Kept, Arc<Inbox>) {
     let (kept, inbox) = (Kept::default(), Arc::<Inbox>::default());
     let recorder = Box::new(kept.clone());
     let live = Live::new(
-        GuestClock::starting_at(1_000),
+        HostClock::starting_at(1_000),
         Arc::clone(&inbox),
         recorder,
         1,
@@ -207,4 +217,113 @@ fn a_session_that_is_over_ends_a_halted_guest() {
         live.next(at(1, 0), &halted),
         Err(InputError::Closed)
     ));
+}
+
+/// Guest time far before the host's: a second of it, and the host's clock begins at a microsecond.
+const AHEAD: (u64, u64) = (1_000_000_000, 5);
+
+#[test]
+fn where_instructions_are_counted_the_hosts_clock_begins_where_the_guests_is() {
+    let (mut live, kept, _) = live();
+    let seen = Seen {
+        counted: Some(AHEAD),
+        ..COMPUTING
+    };
+    let run = live.next(at(1, 0), &seen).expect("open");
+    assert!(matches!(run, Next::Run(_)), "{run:?}");
+    assert_eq!(kept.events(), [], "nothing to correct");
+    assert!(live.clock.now_ns() >= AHEAD.0);
+}
+
+#[test]
+fn a_clock_that_is_behind_is_put_right_before_anything_else() {
+    let (mut live, kept, inbox) = live();
+    let first = Seen {
+        counted: Some(AHEAD),
+        ..COMPUTING
+    };
+    live.next(at(1, 0), &first).expect("open");
+    live.clock.catch_up_with(2 * AHEAD.0);
+    inbox.put_frame(vec![1]);
+    let corrected = live.next(at(1, 100), &first).expect("open");
+    let Next::Apply(Event::Clock { guest_ns, .. }) = corrected else {
+        panic!("{corrected:?}");
+    };
+    assert!(guest_ns >= 2 * AHEAD.0);
+    let after = Seen {
+        counted: Some((guest_ns, 105)),
+        ..COMPUTING
+    };
+    let frame = live.next(at(1, 100), &after).expect("open");
+    assert_eq!(frame, Next::Apply(Event::Frame { bytes: vec![1] }));
+    assert_eq!(kept.events().len(), 2);
+}
+
+#[test]
+fn a_halted_guests_clock_is_put_right_before_what_wakes_it() {
+    let (mut live, _, inbox) = live();
+    let halted = Seen {
+        counted: Some(AHEAD),
+        halted: true,
+        ..COMPUTING
+    };
+    inbox.put_frame(vec![1]);
+    live.next(at(1, 0), &halted).expect("open");
+    // It slept for a second; then a frame came.
+    live.clock.catch_up_with(2 * AHEAD.0);
+    inbox.put_frame(vec![2]);
+    let corrected = live.next(at(1, 0), &halted).expect("open");
+    assert!(
+        matches!(corrected, Next::Apply(Event::Clock { guest_ns, .. }) if guest_ns >= 2 * AHEAD.0),
+        "{corrected:?}"
+    );
+}
+
+#[test]
+fn where_instructions_are_counted_only_a_halted_guest_is_told_that_its_timer_is_due() {
+    let (mut live, kept, _) = live();
+    let computing = Seen {
+        counted: Some(AHEAD),
+        deadline_ns: Some(AHEAD.0),
+        ..COMPUTING
+    };
+    let run = live.next(at(1, 0), &computing).expect("open");
+    assert!(matches!(run, Next::Run(_)), "{run:?}");
+    let halted = Seen {
+        halted: true,
+        ..computing
+    };
+    let tick = live.next(at(2, 0), &halted).expect("open");
+    assert!(matches!(tick, Next::Apply(Event::Tick { .. })), "{tick:?}");
+    assert_eq!(kept.events().len(), 1);
+}
+
+#[test]
+fn a_guest_that_exits_all_the_time_has_few_digests_and_one_that_computes_is_never_silent() {
+    let seen = Seen {
+        counted: Some(AHEAD),
+        ..COMPUTING
+    };
+    let (mut live, _, _) = live();
+    live.next(at(0, 0), &seen).expect("open");
+    // As if a digest lay in the future: no time passes.
+    live.digest_ns = u64::MAX / 2;
+    for exit in 0..4 * u64::from(DIGEST_TURNS) {
+        let next = live.next(at(exit, 0), &seen).expect("open");
+        assert!(matches!(next, Next::Run(_)), "{exit}: {next:?}");
+    }
+    for slice in 1..u64::from(DIGEST_TURNS) {
+        let next = live.next(at(5_000, slice), &seen).expect("open");
+        assert!(matches!(next, Next::Run(_)), "{slice}: {next:?}");
+    }
+    let next = live.next(at(5_000, 1_000), &seen).expect("open");
+    assert_eq!(next, Next::Digest);
+    // From now on it is time that counts.
+    live.digest_ns = 0;
+    let mut exits = 6_000..;
+    let digest = exits.by_ref().take(300).find(|exit| {
+        let next = live.next(at(*exit, 0), &seen).expect("open");
+        next == Next::Digest
+    });
+    assert_eq!(digest, Some(6_000 + u64::from(DIGEST_TURNS)));
 }

@@ -1,0 +1,220 @@
+//! The clock that counts exits alone.
+//!
+//! ```text
+//!  run(Goal::Exit)                           free running; the next architectural exit is returned
+//!  run(Goal::Instructions | Interruptible)   complete the last exit, then single-step, counting: for short stretches from an exit
+//! ```
+
+use super::{ClockSource, CountKind, SourceState};
+use crate::engine::{
+    ClockKind, EngineError, Exit, Goal, Stop,
+    kvm::{
+        guest::Guest,
+        pvm::{self, Pvm},
+        vcpu::{Debugging, RawExit},
+    },
+};
+
+/// A kicked guest that accepts no interrupt is stepped on so far to find a place that does, instructions. Most critical sections
+/// are shorter, and a kvm-pvm host needs a quarter of a millisecond for so many.
+const KICK_STEP_LIMIT: u64 = 64;
+
+/// Counts exits.
+#[derive(Debug, Default)]
+pub struct Exits {
+    /// Single-stepped since the last exit.
+    instructions: u64,
+    accepts_interrupts: bool,
+}
+
+impl Exits {
+    /// To the next exit; `None` if the run was kicked before.
+    fn run_free(guest: &mut Guest) -> Result<Option<Exit>, EngineError> {
+        loop {
+            let debugging = guest
+                .pvm
+                .as_ref()
+                .map_or(Debugging::default(), |pvm| pvm.debugging(false));
+            guest.vcpu.set_debugging(debugging)?;
+            let raw = guest.enter()?;
+            if let Some(exit) = guest.interpret(raw)? {
+                return Ok(Some(exit));
+            }
+            if raw == RawExit::Interrupted && guest.kicks.is_kicked() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Single-steps until `done`, which is asked before each step, or an exit.
+    fn step_until(
+        &mut self,
+        guest: &mut Guest,
+        done: impl Fn(&Self) -> bool,
+    ) -> Result<Stop, EngineError> {
+        if done(self) {
+            return Ok(Stop::Reached);
+        }
+        guest.complete()?;
+        if let Some(exit) = guest.further_exit()? {
+            return Ok(Stop::Exit(exit));
+        }
+        while !done(self) {
+            let debugging = stepping(guest)?;
+            guest.vcpu.set_debugging(debugging)?;
+            match guest.enter()? {
+                RawExit::Debug { pc } if !at_fault_entry(guest, pc) => {
+                    self.instructions += 1;
+                    guest.exception_hidden = false;
+                    self.accepts_interrupts = guest.vcpu.ready_for_interrupt();
+                }
+                raw => {
+                    if let Some(exit) = guest.interpret(raw)? {
+                        return Ok(Stop::Exit(exit));
+                    }
+                }
+            }
+        }
+        Ok(Stop::Reached)
+    }
+
+    /// To the next exit, or until a kick.
+    fn run_kickable(&mut self, guest: &mut Guest) -> Result<Stop, EngineError> {
+        let vcpu = &mut guest.vcpu;
+        guest.kicks.arm(|target| vcpu.aim_at(target));
+        let exit = Self::run_free(guest);
+        if guest.kicks.disarm() {
+            guest.vcpu.forget_kick();
+        }
+        match exit? {
+            Some(exit) => Ok(Stop::Exit(exit)),
+            None => self.settle_kick(guest),
+        }
+    }
+
+    fn stop(&mut self, guest: &mut Guest, goal: Goal) -> Result<Stop, EngineError> {
+        if let Some(exit) = guest.further_exit()? {
+            return Ok(Stop::Exit(exit));
+        }
+        let reached = match goal {
+            Goal::Exit => false,
+            Goal::Instructions(count) => self.instructions >= count,
+            Goal::Interruptible { limit } => {
+                self.accepts_interrupts(guest) || self.instructions >= limit
+            }
+        };
+        if reached {
+            return Ok(Stop::Reached);
+        }
+        if let Some(pvm) = &mut guest.pvm {
+            pvm.resume(&mut guest.vcpu)?;
+        }
+        match goal {
+            Goal::Exit => self.run_kickable(guest),
+            Goal::Instructions(count) => {
+                self.step_until(guest, |clock| clock.instructions >= count)
+            }
+            Goal::Interruptible { limit } => self.step_until(guest, |clock| {
+                clock.accepts_interrupts || clock.instructions >= limit
+            }),
+        }
+    }
+}
+
+impl ClockSource for Exits {
+    fn name(&self, guest: &Guest) -> &'static str {
+        guest.pvm.as_ref().map_or("exits", |_| pvm::CLOCK)
+    }
+
+    fn kind(&self) -> ClockKind {
+        ClockKind::Exits
+    }
+
+    fn run(&mut self, guest: &mut Guest, goal: Goal) -> Result<Stop, EngineError> {
+        let stop = self.stop(guest, goal)?;
+        if let Stop::Exit(_) = stop {
+            self.instructions = 0;
+            self.accepts_interrupts = guest.vcpu.ready_for_interrupt();
+            if let Some(pvm) = &mut guest.pvm {
+                pvm.after_exit(&guest.vcpu, &guest.memory)?;
+            }
+        }
+        Ok(stop)
+    }
+
+    fn answered(&mut self, _guest: &mut Guest, _exit: Exit) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn instructions(&self) -> u64 {
+        self.instructions
+    }
+
+    fn retired(&self) -> Option<u64> {
+        None
+    }
+
+    fn accepts_interrupts(&self, guest: &Guest) -> bool {
+        guest
+            .pvm
+            .as_ref()
+            .and_then(Pvm::accepts_interrupts)
+            .unwrap_or(self.accepts_interrupts)
+    }
+
+    fn interrupt(&mut self, guest: &mut Guest, vector: u8) -> Result<(), EngineError> {
+        if let Some(pvm) = &mut guest.pvm {
+            pvm.before_interrupt(&guest.vcpu)?;
+        }
+        self.accepts_interrupts = false;
+        guest.vcpu.interrupt(vector)
+    }
+
+    fn save(&self) -> SourceState {
+        SourceState {
+            kind: CountKind::Exits,
+            instructions: self.instructions,
+            retired: 0,
+            accepts_interrupts: self.accepts_interrupts,
+        }
+    }
+
+    fn restore(&mut self, state: &SourceState) -> bool {
+        self.instructions = state.instructions;
+        self.accepts_interrupts = state.accepts_interrupts;
+        state.kind == CountKind::Exits
+    }
+
+    fn settle_kick(&mut self, guest: &mut Guest) -> Result<Stop, EngineError> {
+        let counted = std::mem::take(&mut self.instructions);
+        self.accepts_interrupts = guest.vcpu.ready_for_interrupt();
+        let limit = match &guest.pvm {
+            Some(_) if !Pvm::can_step(&guest.vcpu)? => 0,
+            _ => KICK_STEP_LIMIT,
+        };
+        while guest.exception_hidden || !self.accepts_interrupts && self.instructions < limit {
+            let next = self.instructions + 1;
+            let stop = self.step_until(guest, |clock| clock.instructions >= next)?;
+            if let Stop::Exit(_) = stop {
+                return Ok(stop);
+            }
+        }
+        self.instructions = counted;
+        Ok(Stop::Kicked)
+    }
+}
+
+/// How to execute one instruction.
+fn stepping(guest: &Guest) -> Result<Debugging, EngineError> {
+    Ok(match &guest.pvm {
+        Some(pvm) => pvm.debugging(!Pvm::next_is_halt(&guest.vcpu, &guest.memory)?),
+        None => Debugging {
+            step: true,
+            ..Debugging::default()
+        },
+    })
+}
+
+fn at_fault_entry(guest: &Guest, pc: u64) -> bool {
+    guest.pvm.as_ref().is_some_and(|pvm| pvm.is_fault_entry(pc))
+}

@@ -1,0 +1,162 @@
+//! The log budget: which kind of event takes how much.
+//!
+//! In: [`Statistics`] of the entries, and the file's size. Out: a table for people, an object for programs.
+
+use std::fmt;
+
+use logging_channel::{EventKind, statistics::Statistics};
+use serde::Serialize;
+
+/// A row of the table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KindBudget {
+    /// The kind.
+    pub kind: EventKind,
+    /// Entries.
+    pub count: u64,
+    /// What they take before compression, bytes.
+    pub bytes: u64,
+    /// Their share of all entries' bytes, 0 to 1.
+    pub share: f64,
+    /// Of their bytes, what came from outside.
+    pub payload_bytes: u64,
+    /// Megabits (10⁶) a second of guest time.
+    pub megabits_per_s: f64,
+    /// Entries a second of guest time.
+    pub per_s: f64,
+}
+
+/// What a log consists of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LogBudget {
+    /// The kinds that occur, in the order of the log format.
+    pub kinds: Vec<KindBudget>,
+    /// Entries in all.
+    pub count: u64,
+    /// What they take before compression, bytes.
+    pub bytes: u64,
+    /// Of these, what came from outside: frames, keys, random numbers.
+    pub payload_bytes: u64,
+    /// Megabits (10⁶) a second of guest time.
+    pub megabits_per_s: f64,
+    /// What the files take, with frames and compression, bytes.
+    pub file_bytes: u64,
+    /// The guest's time at the end, seconds since boot.
+    pub guest_s: f64,
+}
+
+impl LogBudget {
+    /// The budget of a log whose files take `file_bytes`.
+    #[must_use]
+    pub fn new(statistics: &Statistics, file_bytes: u64) -> Self {
+        let total = statistics.total();
+        let guest_s = statistics.guest_ns() as f64 / 1e9;
+        let kinds = EventKind::ALL.into_iter().filter_map(|kind| {
+            let tally = statistics.of(kind);
+            (tally.count > 0).then(|| KindBudget {
+                kind,
+                count: tally.count,
+                bytes: tally.bytes,
+                share: tally.bytes as f64 / total.bytes.max(1) as f64,
+                payload_bytes: tally.payload_bytes,
+                megabits_per_s: statistics.megabits_per_s(tally.bytes),
+                per_s: if guest_s > 0.0 {
+                    tally.count as f64 / guest_s
+                } else {
+                    0.0
+                },
+            })
+        });
+        Self {
+            kinds: kinds.collect(),
+            count: total.count,
+            bytes: total.bytes,
+            payload_bytes: total.payload_bytes,
+            megabits_per_s: statistics.megabits_per_s(total.bytes),
+            file_bytes,
+            guest_s,
+        }
+    }
+}
+
+impl fmt::Display for LogBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<14}{:>11}{:>13}{:>8}{:>11}{:>11}{:>11}",
+            "kind", "entries", "bytes", "share", "bytes each", "entries/s", "Mbit/s"
+        )?;
+        for row in &self.kinds {
+            writeln!(
+                f,
+                "{:<14}{:>11}{:>13}{:>7.1}%{:>11.1}{:>11.1}{:>11.4}",
+                row.kind,
+                row.count,
+                row.bytes,
+                100.0 * row.share,
+                row.bytes as f64 / row.count as f64,
+                row.per_s,
+                row.megabits_per_s
+            )?;
+        }
+        writeln!(
+            f,
+            "{:<14}{:>11}{:>13}{:>8}{:>11.1}{:>11.1}{:>11.4}",
+            "all",
+            self.count,
+            self.bytes,
+            "",
+            self.bytes as f64 / self.count.max(1) as f64,
+            self.kinds.iter().map(|row| row.per_s).sum::<f64>(),
+            self.megabits_per_s
+        )?;
+        writeln!(
+            f,
+            "{:.3} s of guest time; {} bytes came from outside; {} bytes on disk",
+            self.guest_s, self.payload_bytes, self.file_bytes
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use logging_channel::{Entry, Event, Position};
+
+    use super::*;
+
+    #[test]
+    fn shares_and_rates_are_of_all_bytes_and_guest_time() {
+        let mut statistics = Statistics::default();
+        let mut add = |event, bytes| {
+            let at = Position::default();
+            statistics.add(&Entry { seq: 1, at, event }, bytes);
+        };
+        add(
+            Event::Tick {
+                guest_ns: 2_000_000_000,
+            },
+            10,
+        );
+        add(Event::Frame { bytes: vec![0; 90] }, 100);
+        add(Event::Frame { bytes: vec![0; 80] }, 90);
+        let budget = LogBudget::new(&statistics, 77);
+        assert_eq!(budget.kinds.len(), 2);
+        let frames = &budget.kinds[1];
+        assert_eq!((frames.kind, frames.count), (EventKind::Frame, 2));
+        assert!((frames.share - 0.95).abs() < 1e-9);
+        assert!((frames.per_s - 1.0).abs() < 1e-9);
+        assert!((frames.megabits_per_s - 190.0 * 8.0 / 2e6).abs() < 1e-12);
+        assert_eq!((budget.payload_bytes, budget.file_bytes), (170, 77));
+        let table = budget.to_string();
+        assert!(
+            table.contains("95.0%") && table.contains("77 bytes on disk"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn an_empty_log_has_an_empty_budget() {
+        let budget = LogBudget::new(&Statistics::default(), 0);
+        assert!(!budget.to_string().contains("NaN"), "{budget}");
+    }
+}
