@@ -98,6 +98,40 @@ fn passed(logged: &Logged) -> Vec<(Position, Digest)> {
     unreachable!("a guest ends");
 }
 
+/// However little is kept: it is less to go back to, and nothing else.
+#[test]
+fn snapshots_are_bounded_in_number_and_bytes() {
+    let logged = Logged::new(Subject::bare("user", "count=5 loops=2000 hz=200", "user end"));
+    let marks = passed(&logged);
+    let roomy = Limits {
+        count: 1000,
+        ..LIMITS
+    };
+    let kept = |limits| {
+        let mut machine = logged.travel(Some(limits));
+        for place in [marks.len() - 1, 3, marks.len() / 2, 0, marks.len() / 2] {
+            let (to, expected) = marks[place];
+            go(&mut machine, to);
+            assert_eq!(digest(&mut machine), expected, "at {to}");
+        }
+        machine.kept()
+    };
+    let (many, bytes) = kept(roomy);
+    assert!(many > 20, "{many}");
+    // As much as all of them together, once more for each, would be far more.
+    assert!(bytes < 16 << 20, "{bytes} bytes");
+    let (few, _) = kept(Limits { count: 3, ..roomy });
+    assert_eq!(few, 4);
+    let tight = bytes / 2;
+    let (fewer, less) = kept(Limits {
+        bytes: tight,
+        ..roomy
+    });
+    assert!(fewer < many && (fewer == 1 || less <= tight), "{fewer}, {less}");
+    let (one, _) = kept(Limits { bytes: 0, ..roomy });
+    assert_eq!(one, 1, "the beginning stays");
+}
+
 fn go<E: Checkpoint>(machine: &mut TimeMachine<E>, to: Position) {
     let arrival = machine.run_to(to).expect("it replays");
     assert_eq!(arrival, Arrival::Reached, "{to}");
@@ -360,6 +394,45 @@ impl Origin<Forgetful> for Subject {
             Forgetful(SoftEngine::new(memory).expect("everywhere"))
         }))
     }
+}
+
+/// On a clock of exits, the log names places between two exits, too: where an interrupt was waited for step by step.
+#[test]
+fn a_stretch_that_is_stepped_can_be_stopped_in() {
+    let guest = Guest::bare(EngineKind::Kvm, "sleeper", "count=20 hz=200");
+    let recording = Recording::make(&guest, 1);
+    let reader = LogReader::open(&recording.log()).expect("a log");
+    let origin = Described {
+        config: MachineConfig {
+            engine: EngineKind::Kvm,
+            kernel: guest.kernel.clone().into(),
+            boot: guest.boot,
+            initrd: None,
+            command_line: guest.command_line.clone(),
+            memory_bytes: 16 << 20,
+            mac: None,
+        },
+        choices: reader.header().boot.clone(),
+    };
+    let entries = playback::load(reader).entries;
+    let machine = origin.boot().expect("a machine");
+    let mut machine =
+        TimeMachine::new(machine, entries.clone(), Some(LIMITS)).with_origin(Box::new(origin));
+    let stepped = entries.iter().filter(|entry| {
+        matches!(entry.event, Event::Interrupt { .. }) && entry.at.instructions > 1
+    });
+    let stretches: Vec<Position> = stepped.map(|entry| entry.at).take(3).collect();
+    assert!(!stretches.is_empty(), "an interrupt had to wait");
+    for end in stretches {
+        for instructions in 1..=end.instructions {
+            go(&mut machine, Position { instructions, ..end });
+        }
+        go(&mut machine, Position { instructions: 1, ..end });
+    }
+    let Arrival::Ended(ending) = machine.run_to(FAR).expect("it replays") else {
+        panic!("{:?}", machine.stopped());
+    };
+    assert_eq!(ending.digest.to_string(), recording.end.digest);
 }
 
 #[test]
