@@ -331,3 +331,39 @@ fn what_cannot_be_is_said() {
     assert!(refused(&["--until", "soon"]).contains("is not a position"));
     assert!(refused(&["--gdb", "nowhere"]).contains("is no address"));
 }
+
+#[test]
+fn gdb_watches_memory_in_both_directions() {
+    let (recording, kernel) = linux();
+    let replay = DebuggedReplay::start(&recording);
+    let said = replay.gdb(
+        &kernel,
+        &[
+            "break schedule",
+            "continue",
+            "delete",
+            "watch *(unsigned long *) &jiffies_64",
+            "continue",
+            r#"printf "first: %lx\n", *(unsigned long *) &jiffies_64"#,
+            "continue",
+            r#"printf "second: %lx\n", *(unsigned long *) &jiffies_64"#,
+            "reverse-continue",
+            r#"printf "first: %lx\n", *(unsigned long *) &jiffies_64"#,
+            "x/i $pc",
+            "stepi",
+            r#"printf "second: %lx\n", *(unsigned long *) &jiffies_64"#,
+            "rwatch *(unsigned long *) &jiffies",
+            "kill",
+        ],
+    );
+    let number = |text: &String| u64::from_str_radix(text, 16).expect("a number");
+    let (first, second) = (seen(&said, "first"), seen(&said, "second"));
+    assert!(first.len() == 2 && first[0] == first[1], "{said}");
+    assert!(second.len() == 2 && second[0] == second[1], "{said}");
+    assert_eq!(number(&first[0]) + 1, number(&second[0]), "{said}");
+    assert!(
+        said.contains("in do_timer ()") && said.contains("<jiffies_64>"),
+        "{said}"
+    );
+    assert!(replay.ends(), "{said}");
+}
