@@ -8,7 +8,7 @@
 //! Repeated port accesses (`rep ins`, `rep outs`) that KVM delivers in one raw exit are handed out one element at a time: what the
 //! machine sees does not depend on how KVM batches them.
 
-mod count;
+pub mod count;
 mod cpuid;
 pub mod facts;
 mod guest;
@@ -17,7 +17,7 @@ mod pvm;
 mod step;
 mod vcpu;
 
-pub use count::CountKind;
+pub use count::{BranchCounter, CountKind};
 
 use kvm_bindings::{
     KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs,
