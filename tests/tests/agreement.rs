@@ -83,7 +83,7 @@ fn late(subject: &Subject, seed: u64, beyond: u64) -> Result<u64, String> {
 fn counters_that_are_late_stop_at_the_same_places() {
     for seed in 1..3 {
         for subject in [
-            Subject::bare("spinner", "count=2 hz=5000", "spinner end"),
+            Subject::bare("counter", "count=3 words=32 hz=2000", "counter end"),
             Subject::bare("faults", "count=1", "faults end"),
             Subject::bare("user", "count=2 loops=100 hz=2000", "user end"),
         ] {
@@ -95,7 +95,7 @@ fn counters_that_are_late_stop_at_the_same_places() {
 
 #[test]
 fn a_counter_that_is_later_than_it_says_is_found_out() {
-    let subject = Subject::bare("spinner", "count=2 hz=5000", "spinner end");
+    let subject = Subject::bare("counter", "count=3 words=32 hz=2000", "counter end");
     let mut refused = 0;
     for seed in 1..4 {
         // What is not refused agreed.

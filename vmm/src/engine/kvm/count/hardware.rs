@@ -121,7 +121,7 @@ impl Counter for Hardware {
         guest: &mut Guest,
         stepper: &mut Stepper,
     ) -> Result<Option<Exit>, EngineError> {
-        Ok(match stepper.step(guest, 1)? {
+        Ok(match stepper.step(guest, u64::MAX)? {
             Stepped::Counted(_) => None,
             Stepped::Exited(_, exit) => Some(exit),
         })

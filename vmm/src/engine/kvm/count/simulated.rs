@@ -88,7 +88,7 @@ impl Counter for Simulated {
         guest: &mut Guest,
         stepper: &mut Stepper,
     ) -> Result<Option<Exit>, EngineError> {
-        let stepped = stepper.step(guest, 1)?;
+        let stepped = stepper.step(guest, u64::MAX)?;
         self.count += u64::from(stepper.branched());
         Ok(match stepped {
             Stepped::Counted(_) => None,
