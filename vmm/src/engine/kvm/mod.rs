@@ -1,12 +1,11 @@
-//! The KVM engine: one vCPU, no in-kernel interrupt controller or timer, clock `Exits`.
+//! The KVM engine: one vCPU, no in-kernel interrupt controller or timer.
 //!
 //! ```text
-//!  run(Goal::Exit)                       free running; the next architectural exit is returned
-//!  run(Goal::Instructions | Interruptible)   complete the last exit, then single-step, counting
+//!  Engine ─► ClockSource ([`count`]: what is counted, and how a goal is reached)
+//!               └─► Guest ([`guest`]: raw exits become exits, answers what KVM wants)
+//!                     ├─► Vcpu ([`vcpu`]: KVM_RUN)
+//!                     └─► Pvm ([`pvm`]: what such a host does differently)
 //! ```
-//!
-//! Repeated port accesses (`rep ins`, `rep outs`) that KVM delivers in one raw exit are handed out one element at a time: what the
-//! machine sees does not depend on how KVM batches them.
 
 pub mod count;
 mod cpuid;
