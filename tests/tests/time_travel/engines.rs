@@ -8,7 +8,7 @@ use logging_channel::{Event, Position, log_file::LogReader};
 use vmm::{
     engine::{
         Checkpoint, ClockKind, CpuMode, Engine, EngineError, EngineKind, FloatingPoint, Goal,
-        Registers, Reply, Stop, kvm::CountKind, soft::SoftEngine,
+        Registers, Reply, Stop, checkpoint::Point, kvm::CountKind, soft::SoftEngine,
     },
     machine::{
         Machine,
@@ -71,8 +71,8 @@ impl Engine for Forgetful {
 impl Checkpoint for Forgetful {
     type Saved = ();
 
-    fn checkpoint(&self) -> Option<()> {
-        None
+    fn checkpoint(&mut self) -> Result<Point<()>, EngineError> {
+        Ok(Point::Never)
     }
 
     fn go_back(&mut self, (): &()) -> Result<(), EngineError> {

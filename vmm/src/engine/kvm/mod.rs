@@ -1,14 +1,13 @@
-//! The KVM engine: one vCPU, no in-kernel interrupt controller or timer, clock `Exits`.
+//! The KVM engine: one vCPU, no in-kernel interrupt controller or timer.
 //!
 //! ```text
-//!  run(Goal::Exit)                       free running; the next architectural exit is returned
-//!  run(Goal::Instructions | Interruptible)   complete the last exit, then single-step, counting
+//!  Engine ─► ClockSource ([`count`]: what is counted, and how a goal is reached)
+//!               └─► Guest ([`guest`]: raw exits become exits, answers what KVM wants)
+//!                     ├─► Vcpu ([`vcpu`]: KVM_RUN)
+//!                     └─► Pvm ([`pvm`]: what such a host does differently)
 //! ```
-//!
-//! Repeated port accesses (`rep ins`, `rep outs`) that KVM delivers in one raw exit are handed out one element at a time: what the
-//! machine sees does not depend on how KVM batches them.
 
-mod count;
+pub mod count;
 mod cpuid;
 mod delta;
 pub mod facts;
@@ -21,7 +20,7 @@ pub mod state;
 mod step;
 mod vcpu;
 
-pub use count::CountKind;
+pub use count::{BranchCounter, CountKind};
 
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::{Cap, Kvm, VmFd};
