@@ -313,7 +313,8 @@ fn a_debugger_that_wants_it_back_gets_it_back() {
 #[test]
 fn what_cannot_be_is_said() {
     let (recording, _) = sleeper();
-    let refused = |options: &[&str]| {
+    let on_kvm = Recording::make(&Guest::bare(EngineKind::Kvm, "sleeper", "count=2"), 1);
+    let refused_of = |recording: &Recording, options: &[&str]| {
         let output = Command::new(images::lockstep())
             .args(recording.replay_arguments(&recording.log()))
             .args(["--console", "none"])
@@ -324,6 +325,9 @@ fn what_cannot_be_is_said() {
         assert!(!output.status.success(), "{said}");
         said
     };
+    let refused = |options: &[&str]| refused_of(&recording, options);
+    let said = refused_of(&on_kvm, &["--gdb", "0"]);
+    assert!(said.contains("record with --engine soft"), "{said}");
     let said = refused(&["--until", "99999999"]);
     assert!(said.contains("The guest ended at"), "{said}");
     let said = refused(&["--until", "20+99999999"]);
