@@ -11,6 +11,7 @@ use logging_channel::{
     Digest, Entry, Event,
     log_file::{LogOptions, LogReader, LogWriter},
 };
+use vmm::engine::kvm::CountKind;
 
 fn read(path: &Path) -> (LogReader, Vec<Entry>) {
     let mut reader = LogReader::open(path).expect("a log");
@@ -161,4 +162,25 @@ on_every_engine! {
             "{said}"
         );
     }
+}
+
+/// KVM that steps: an interrupt between exits, one instruction from where it was.
+#[test]
+fn an_interrupt_one_instruction_late_is_found_on_kvm_that_steps() {
+    let guest = Guest {
+        count: CountKind::Step,
+        ..Guest::bare(EngineKind::Kvm, "spinner", "count=5 hz=100")
+    };
+    let recording = Recording::make(&guest, 1);
+    assert_eq!(replay_changed(&recording, |_| {}), None);
+    // The last one: what an earlier one left on the stack is overwritten.
+    expect_divergence(&recording, "an interrupt that is late", |entries| {
+        let mut interrupts = (0..entries.len())
+            .rev()
+            .filter(|place| matches!(entries[*place].event, Event::Interrupt { .. }));
+        let place = interrupts.next().expect("there are interrupts");
+        let at = entries[place].at;
+        assert!(at.instructions > 0, "it is at an exit");
+        entries[place].at.instructions += 1;
+    });
 }

@@ -22,7 +22,10 @@ mod vcpu;
 
 pub use count::{BranchCounter, CountKind};
 
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{
+    KVM_MAX_CPUID_ENTRIES, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_dtable, kvm_regs,
+    kvm_segment, kvm_sregs,
+};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 
 use self::{
@@ -44,6 +47,9 @@ use crate::machine::{
 
 /// Where Intel hosts keep three pages for real mode, and an identity page table: below 4 GiB, outside of guest memory.
 const TSS_ADDRESS: usize = 0xFFFB_D000;
+
+/// KVM_CAP_SYNC_REGS: general and system registers.
+const REGISTERS: i32 = (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS) as i32;
 
 /// KVM as an engine.
 pub struct KvmEngine {
@@ -86,8 +92,14 @@ impl KvmEngine {
         debug_assert!(cpuid::model().as_slice().len() <= KVM_MAX_CPUID_ENTRIES);
         fd.set_cpuid2(&cpuid::model())
             .map_err(failed("set the CPU model"))?;
+        let mut vcpu = Vcpu::new(fd);
+        if count != CountKind::Exits
+            && kvm.check_extension_int(Cap::SyncRegs) & REGISTERS == REGISTERS
+        {
+            vcpu.keep_registers();
+        }
         Ok(Self {
-            guest: Guest::new(Vcpu::new(fd), pvm, memory.clone()),
+            guest: Guest::new(vcpu, pvm, memory.clone()),
             source: count::source(count)?,
             count,
             slots,
