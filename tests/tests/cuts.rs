@@ -281,7 +281,7 @@ fn everything_before_a_cut_replays() {
             })
         });
         let shares: Vec<_> = shares.collect();
-        let joined = shares.into_iter().map(|share| share.join());
+        let joined = shares.into_iter().map(std::thread::ScopedJoinHandle::join);
         joined
             .flat_map(|cuts| cuts.expect("every cut replays"))
             .collect()

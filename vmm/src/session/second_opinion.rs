@@ -107,8 +107,8 @@ pub fn on_divergence(
 pub struct Found {
     /// Where the replay noticed that it had parted; `None` if it came to its end all the same.
     pub report: Option<Box<DivergenceReport>>,
-    /// Where it parts from one without the fault.
-    pub opinion: Opinion,
+    /// Where it parts from one without the fault; `None` if both end alike.
+    pub opinion: Option<Opinion>,
 }
 
 /// On a replay with `fault`, beside one without.
@@ -134,6 +134,6 @@ pub fn on_fault(
     let first = bisect::first_difference(&mut sound, &mut faulty, until)?;
     Ok(Found {
         report,
-        opinion: first.map_or(Opinion::Repeats, unlike),
+        opinion: first.map(unlike),
     })
 }
