@@ -280,7 +280,7 @@ fn single(
 }
 
 /// Delivers what is pending in KVM, and runs no instruction.
-fn deliver(guest: &mut Guest, vector: u8) -> Result<(), EngineError> {
+pub fn deliver(guest: &mut Guest, vector: u8) -> Result<(), EngineError> {
     use instruction::vector::{DOUBLE_FAULT, PAGE_FAULT, PROTECTION};
     let place = place(guest)?;
     let handlers = handlers(
@@ -300,7 +300,10 @@ fn deliver(guest: &mut Guest, vector: u8) -> Result<(), EngineError> {
     loop {
         match guest.enter()? {
             RawExit::Interrupted => {}
-            RawExit::Debug { .. } => return Ok(()),
+            RawExit::Debug { .. } => {
+                guest.hidden_exception = None;
+                return Ok(());
+            }
             other => {
                 return Err(EngineError::Unexpected(format!(
                     "{other:?} while vector {vector:#x} was delivered"
