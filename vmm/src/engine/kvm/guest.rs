@@ -43,7 +43,7 @@ pub struct Guest {
     pub pvm: Option<Pvm>,
     pub memory: GuestMemory,
     pub kicks: Kicks,
-    /// An exception was queued that KVM tells nobody of until it is delivered.
+    /// An exception was queued that KVM tells nobody of: it is to be delivered before anything else.
     pub hidden_exception: Option<u8>,
     port_access: Option<PortAccess>,
     /// An exit whose instruction KVM completes on the next entry.
@@ -122,9 +122,6 @@ impl Guest {
 
     /// Makes an exit of a raw exit; `None` if it was a host's accident and the guest runs on.
     pub fn interpret(&mut self, raw: RawExit) -> Result<Option<Exit>, EngineError> {
-        if raw != RawExit::Interrupted {
-            self.hidden_exception = None;
-        }
         let exit = match raw {
             RawExit::Interrupted | RawExit::InterruptWindow => return Ok(None),
             RawExit::Port {

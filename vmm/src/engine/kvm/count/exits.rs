@@ -37,8 +37,8 @@ impl Exits {
             if let Some(exit) = guest.interpret(raw)? {
                 return Ok(Some(exit));
             }
-            let kicked = raw == RawExit::Interrupted && guest.kicks.is_kicked();
-            if kicked || raw == RawExit::InterruptWindow {
+            deliver_hidden(guest)?;
+            if raw == RawExit::InterruptWindow || guest.kicks.is_kicked() {
                 return Ok(None);
             }
         }
@@ -103,7 +103,6 @@ impl Exits {
         if let Some(exit) = exit {
             return Ok(Stop::Exit(exit));
         }
-        deliver_hidden(guest)?;
         self.accepts_interrupts = guest.vcpu.ready_for_interrupt();
         Ok(Stop::Kicked)
     }
@@ -202,7 +201,8 @@ impl ClockSource for Exits {
     }
 }
 
-/// Has an exception delivered that KVM tells nobody of, and that a step would give the trap flag to take along into the guest's frame.
+/// Has an exception delivered that KVM tells nobody of: a state that is saved before would lack it, and a step would give it the trap flag to take along
+/// into the guest's frame.
 fn deliver_hidden(guest: &mut Guest) -> Result<bool, EngineError> {
     match guest.hidden_exception.take() {
         Some(vector) => step::deliver(guest, vector).map(|()| true),

@@ -299,7 +299,8 @@ pub fn deliver(guest: &mut Guest, vector: u8) -> Result<(), EngineError> {
     })?;
     loop {
         match guest.enter()? {
-            RawExit::Interrupted => {}
+            // Whoever kicked is heard afterwards.
+            RawExit::Interrupted => guest.vcpu.forget_kick(),
             RawExit::Debug { .. } => {
                 guest.hidden_exception = None;
                 return Ok(());
