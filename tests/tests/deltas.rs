@@ -132,6 +132,15 @@ fn bytes(memory: &GuestMemory) -> Vec<u8> {
     bytes
 }
 
+/// Ends the kicking, however the test ends.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Kicks whatever runs, at random times.
 fn kick_around(kicker: &Kicker, done: &AtomicBool, hits: &AtomicU64) {
     let mut random = Random::new(1);
@@ -176,6 +185,7 @@ fn three_alike(memory: impl Fn() -> GuestMemory) {
     let (mut exits, mut deltas) = (Vec::new(), 0_u64);
     std::thread::scope(|scope| {
         scope.spawn(|| kick_around(&kicker, &done, &hits));
+        let _ended = Ended(&done);
         loop {
             match kicked.run(Goal::Exit).expect("it runs") {
                 Stop::Exit(exit) => {
@@ -199,7 +209,6 @@ fn three_alike(memory: impl Fn() -> GuestMemory) {
             let registers = kicked.registers().expect("registers");
             assert_eq!(told.registers().expect("registers"), registers);
         }
-        done.store(true, Ordering::Relaxed);
     });
     let hits = hits.load(Ordering::Relaxed);
     eprintln!("{hits} kicks, {deltas} deltas, {} exits", exits.len());

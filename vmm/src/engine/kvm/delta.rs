@@ -1,16 +1,16 @@
 //! A kicked run, and the state that it leaves.
 //!
 //! ```text
-//!  run_free ──► exit ───────────────────────────────────────────────────► Stop::Exit
-//!     │ kicked                              ┌── exit ─────────────────────────┘
-//!     └──► a few steps, until the guest ────┤
-//!          accepts interrupts               └── accepts, or none in reach ──► Stop::Kicked
+//!  run ──► exit ────────────────────────────────────────────────► Stop::Exit
+//!   │ kicked                             ┌── exit ──────────────────┘
+//!   └──► on, to where the guest ─────────┤
+//!        accepts interrupts              └── accepts, or kicked again ──► Stop::Kicked
 //!
 //!  Stop::Kicked ──► take_delta: state, dirty pages ──► go_on_from(state), here and on every replica
 //! ```
 //!
 //! Where the guest was stopped is chance, so nobody may count from there: position and instructions stay those of the run's beginning until the delta is taken.
-//! The steps need no word in the log, as all of it is part of the delta; an exit on the way is the same exit that an undisturbed guest comes to.
+//! An exit after the kick is the same exit that an undisturbed guest comes to.
 //!
 //! This replica, too, goes on from the state that it has just told: whatever a state does not tell (what KVM shadows, what it keeps of a repeated
 //! instruction) is new on both.

@@ -43,8 +43,8 @@ pub struct Guest {
     pub pvm: Option<Pvm>,
     pub memory: GuestMemory,
     pub kicks: Kicks,
-    /// An exception was queued that KVM tells nobody of: the handler's first instruction must come before the state is saved.
-    pub exception_hidden: bool,
+    /// An exception was queued that KVM tells nobody of: it is to be delivered before anything else.
+    pub hidden_exception: Option<u8>,
     port_access: Option<PortAccess>,
     /// An exit whose instruction KVM completes on the next entry.
     incomplete: bool,
@@ -62,7 +62,7 @@ impl Guest {
             pvm,
             memory,
             kicks: Kicks::default(),
-            exception_hidden: false,
+            hidden_exception: None,
             port_access: None,
             incomplete: false,
             further: None,
@@ -122,7 +122,6 @@ impl Guest {
 
     /// Makes an exit of a raw exit; `None` if it was a host's accident and the guest runs on.
     pub fn interpret(&mut self, raw: RawExit) -> Result<Option<Exit>, EngineError> {
-        self.exception_hidden &= raw == RawExit::Interrupted;
         let exit = match raw {
             RawExit::Interrupted | RawExit::InterruptWindow => return Ok(None),
             RawExit::Port {
@@ -198,7 +197,9 @@ impl Guest {
         if self.pvm.is_some()
             && let Some(completed) = Pvm::complete_instruction(&self.vcpu, bytes)?
         {
-            self.exception_hidden = matches!(completed, Completed::Raises(_));
+            if let Completed::Raises(vector) = completed {
+                self.hidden_exception = Some(vector);
+            }
             return Ok(completed);
         }
         let rip = self.vcpu.regs()?.rip;

@@ -38,9 +38,6 @@ use super::{
 use crate::engine::{EngineError, Exit};
 use crate::machine::GuestMemory;
 
-/// The opcode of the breakpoint instruction.
-pub const INT3: u8 = 0xCC;
-
 /// Added to the clock's name: pairs of unlike hosts are refused.
 pub const CLOCK: &str = "exits+pvm-user-faults";
 
@@ -173,11 +170,6 @@ impl Pvm {
         Ok(physical.and_then(|address| memory.read_obj(GuestAddress(address)).ok()) == Some(HLT))
     }
 
-    /// Whether the vCPU can be single-stepped where it stands. In user mode the step after a port access raises #DB in the guest.
-    pub fn can_step(vcpu: &Vcpu) -> Result<bool, EngineError> {
-        Ok(vcpu.sregs()?.cs.selector & 3 != 3)
-    }
-
     /// Whether this debug exit is the breakpoint on the #PF entry point.
     pub fn is_fault_entry(&self, pc: u64) -> bool {
         self.fault_entry == Some(pc)
@@ -291,6 +283,7 @@ impl Pvm {
         bytes: &[u8],
     ) -> Result<Option<Completed>, EngineError> {
         const FWAIT: u8 = 0x9B;
+        const INT3: u8 = 0xCC;
         const BREAKPOINT_VECTOR: u8 = 3;
         let Some(opcode @ (FWAIT | INT3)) = bytes.first().copied() else {
             return Ok(None);

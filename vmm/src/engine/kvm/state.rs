@@ -165,7 +165,7 @@ impl Persist for KvmEngine {
         fd.set_vcpu_events(&state.events)
             .map_err(failed("set pending events"))?;
         self.guest.pvm.clone_from(&state.pvm);
-        self.guest.exception_hidden = false;
+        self.guest.hidden_exception = None;
         self.guest.shown = None;
         if !self.source.restore(&state.source) {
             return Err(EngineError::ForeignState {

@@ -11,13 +11,10 @@ use crate::engine::{
     kvm::{
         guest::Guest,
         pvm::{self, Pvm},
+        step,
         vcpu::{Debugging, RawExit},
     },
 };
-
-/// A kicked guest that accepts no interrupt is stepped on so far to find a place that does, instructions. Most critical sections
-/// are shorter, and a kvm-pvm host needs a quarter of a millisecond for so many.
-const KICK_STEP_LIMIT: u64 = 64;
 
 /// Counts exits.
 #[derive(Debug, Default)]
@@ -28,7 +25,7 @@ pub struct Exits {
 }
 
 impl Exits {
-    /// To the next exit; `None` if the run was kicked before.
+    /// To the next exit; `None` if the run was kicked before, or interrupts are accepted and that was asked for.
     fn run_free(guest: &mut Guest) -> Result<Option<Exit>, EngineError> {
         loop {
             let debugging = guest
@@ -40,7 +37,8 @@ impl Exits {
             if let Some(exit) = guest.interpret(raw)? {
                 return Ok(Some(exit));
             }
-            if raw == RawExit::Interrupted && guest.kicks.is_kicked() {
+            deliver_hidden(guest)?;
+            if raw == RawExit::InterruptWindow || guest.kicks.is_kicked() {
                 return Ok(None);
             }
         }
@@ -65,12 +63,15 @@ impl Exits {
             match guest.enter()? {
                 RawExit::Debug { pc } if !at_fault_entry(guest, pc) => {
                     self.instructions += 1;
-                    guest.exception_hidden = false;
                     self.accepts_interrupts = guest.vcpu.ready_for_interrupt();
                 }
                 raw => {
                     if let Some(exit) = guest.interpret(raw)? {
                         return Ok(Stop::Exit(exit));
+                    }
+                    if deliver_hidden(guest)? {
+                        self.instructions += 1;
+                        self.accepts_interrupts = guest.vcpu.ready_for_interrupt();
                     }
                 }
             }
@@ -78,18 +79,32 @@ impl Exits {
         Ok(Stop::Reached)
     }
 
-    /// To the next exit, or until a kick.
-    fn run_kickable(&mut self, guest: &mut Guest) -> Result<Stop, EngineError> {
+    /// To the next exit; `None` if somebody kicks before.
+    fn run_armed(guest: &mut Guest) -> Result<Option<Exit>, EngineError> {
         let vcpu = &mut guest.vcpu;
         guest.kicks.arm(|target| vcpu.aim_at(target));
         let exit = Self::run_free(guest);
         if guest.kicks.disarm() {
             guest.vcpu.forget_kick();
         }
-        match exit? {
-            Some(exit) => Ok(Stop::Exit(exit)),
-            None => self.settle_kick(guest),
+        exit
+    }
+
+    /// To the next exit, or until a kick. A kicked guest that accepts no interrupt goes on to where it does, unless it exits or is kicked again
+    /// before: most critical sections are short. Where that is is chance, as the kick itself.
+    fn run_kickable(&mut self, guest: &mut Guest) -> Result<Stop, EngineError> {
+        let mut exit = Self::run_armed(guest)?;
+        if exit.is_none() && !guest.vcpu.ready_for_interrupt() {
+            guest.vcpu.request_interrupt_window(true);
+            let further = Self::run_armed(guest);
+            guest.vcpu.request_interrupt_window(false);
+            exit = further?;
         }
+        if let Some(exit) = exit {
+            return Ok(Stop::Exit(exit));
+        }
+        self.accepts_interrupts = guest.vcpu.ready_for_interrupt();
+        Ok(Stop::Kicked)
     }
 
     fn stop(&mut self, guest: &mut Guest, goal: Goal) -> Result<Stop, EngineError> {
@@ -184,23 +199,14 @@ impl ClockSource for Exits {
         self.accepts_interrupts = state.accepts_interrupts;
         state.kind == CountKind::Exits
     }
+}
 
-    fn settle_kick(&mut self, guest: &mut Guest) -> Result<Stop, EngineError> {
-        let counted = std::mem::take(&mut self.instructions);
-        self.accepts_interrupts = guest.vcpu.ready_for_interrupt();
-        let limit = match &guest.pvm {
-            Some(_) if !Pvm::can_step(&guest.vcpu)? => 0,
-            _ => KICK_STEP_LIMIT,
-        };
-        while guest.exception_hidden || !self.accepts_interrupts && self.instructions < limit {
-            let next = self.instructions + 1;
-            let stop = self.step_until(guest, |clock| clock.instructions >= next)?;
-            if let Stop::Exit(_) = stop {
-                return Ok(stop);
-            }
-        }
-        self.instructions = counted;
-        Ok(Stop::Kicked)
+/// Has an exception delivered that KVM tells nobody of: a state that is saved before would lack it, and a step would give it the trap flag to take along
+/// into the guest's frame.
+fn deliver_hidden(guest: &mut Guest) -> Result<bool, EngineError> {
+    match guest.hidden_exception.take() {
+        Some(vector) => step::deliver(guest, vector).map(|()| true),
+        None => Ok(false),
     }
 }
 

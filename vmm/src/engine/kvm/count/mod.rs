@@ -128,7 +128,4 @@ pub trait ClockSource {
 
     /// Goes on from a state. False if it is another source's.
     fn restore(&mut self, state: &SourceState) -> bool;
-
-    /// After a kicked run: steps to where the guest accepts interrupts, if that is near. Where instructions are counted nobody kicks.
-    fn settle_kick(&mut self, guest: &mut Guest) -> Result<Stop, EngineError>;
 }

@@ -104,8 +104,4 @@ impl ClockSource for Steps {
         self.stepper = Stepper::between_instructions(state.accepts_interrupts);
         state.kind == CountKind::Step
     }
-
-    fn settle_kick(&mut self, _guest: &mut Guest) -> Result<Stop, EngineError> {
-        unreachable!("a clock of instructions has no kicker")
-    }
 }

@@ -295,7 +295,7 @@ fn single(
 }
 
 /// Delivers what is pending in KVM, and runs no instruction.
-fn deliver(guest: &mut Guest, vector: u8) -> Result<(), EngineError> {
+pub fn deliver(guest: &mut Guest, vector: u8) -> Result<(), EngineError> {
     use instruction::vector::{DOUBLE_FAULT, PAGE_FAULT, PROTECTION};
     let place = place(guest)?;
     let handlers = handlers(
@@ -314,8 +314,12 @@ fn deliver(guest: &mut Guest, vector: u8) -> Result<(), EngineError> {
     })?;
     loop {
         match guest.enter()? {
-            RawExit::Interrupted => {}
-            RawExit::Debug { .. } => return Ok(()),
+            // Whoever kicked is heard afterwards.
+            RawExit::Interrupted => guest.vcpu.forget_kick(),
+            RawExit::Debug { .. } => {
+                guest.hidden_exception = None;
+                return Ok(());
+            }
             other => {
                 return Err(EngineError::Unexpected(format!(
                     "{other:?} while vector {vector:#x} was delivered"
