@@ -39,7 +39,12 @@ fn record(folder: &Path) -> PathBuf {
     let log = folder.join("log");
     let recorded = Command::new(images::lockstep())
         .args(["record", "--engine", "soft", "--memory", "4M"])
-        .args(["--cmdline", "count=20 hz=200", "--console", "none"])
+        .args([
+            "--cmdline",
+            "count=60 loops=2000 hz=500",
+            "--console",
+            "none",
+        ])
         .args(["--log-images", "--log-rotate", "2K", "--timing-seed", "1"])
         .arg("--kernel")
         .arg(images::bare("user"))
