@@ -1,9 +1,9 @@
-//! Agreement of engines that count instructions: KVM that steps over each, and the software CPU.
+//! Agreement of engines that count alike: KVM that steps over each instruction and the software CPU; counters that are late, each in its way.
 //!
 //! ```text
-//!  Subject ── World(seed) on the software CPU ──► log
-//!                                                  ├─ replayed on the software CPU ─┐  at every turn: position, instructions, registers,
-//!                                                  └─ replayed on KVM, stepping ────┴─ digest of devices and of a stripe of memory
+//!  Subject ── World(seed) on one engine ──► log
+//!                                            ├─ replayed on that engine ─┐  at every turn: position, instructions, registers,
+//!                                            └─ replayed on the other ───┴─ digest of devices and of a stripe of memory
 //! ```
 //!
 //! A turn is what the log or the guest makes one: an exit, an input, an interrupt; and further stops that a seed chooses, in between.
@@ -203,8 +203,7 @@ impl<E: Engine> Side<E> {
     fn new(
         subject: &Subject,
         log: Vec<Entry>,
-        longest: u64,
-        seed: u64,
+        course: Course,
         engine: impl FnOnce(&GuestMemory) -> E,
     ) -> Self {
         let mut shared = None;
@@ -213,7 +212,8 @@ impl<E: Engine> Side<E> {
             shared = Some(engine.clone());
             Shared(engine)
         });
-        let inputs = Pieces::new(Logged::new(Entries::new(log)), Some(longest), seed);
+        let inputs = Logged::new(Entries::new(log));
+        let inputs = Pieces::new(inputs, Some(course.longest), course.seed);
         Self {
             engine: shared.expect("the machine has an engine"),
             replica: Replica::new(machine, inputs),
@@ -259,9 +259,24 @@ pub struct Compared {
     pub instructions: u64,
 }
 
-/// What a guest does in the seed's world on the software CPU, without digests: the replays make their own.
-fn record(subject: &Subject, seed: u64) -> Vec<Entry> {
-    let machine = subject.machine_on(TscRewrite::Rewrite, Rewritten::new);
+/// How a guest is run and compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Course {
+    /// Of the world, and of the stops.
+    pub seed: u64,
+    /// The longest piece, in what the engines count.
+    pub longest: u64,
+    /// The comparison ends once more than so many are executed.
+    pub most: u64,
+}
+
+/// What a guest does in the seed's world, without digests: the replays make their own.
+fn record<E: Engine>(
+    subject: &Subject,
+    seed: u64,
+    engine: impl FnOnce(&GuestMemory) -> E,
+) -> Vec<Entry> {
+    let machine = subject.machine_on(TscRewrite::Rewrite, engine);
     let mut replica = Replica::new(machine, World::new(seed, subject.to_type()));
     let ending = replica.run();
     let printed = replica.inputs().printed();
@@ -277,41 +292,76 @@ fn record(subject: &Subject, seed: u64) -> Vec<Entry> {
         .collect()
 }
 
-/// Replays a run on both engines, in pieces of up to `longest` instructions, and compares them at every stop, and all of memory at the end or
-/// once more than `most` instructions are executed.
+/// Replays a log on two engines, in the same pieces, and compares them at every stop, and all of memory at the end.
+///
+/// # Errors
+/// With the error's text, if the second engine fails or does not follow the log.
 ///
 /// # Panics
 /// If anything differs: with where, and both states.
-#[must_use]
-pub fn agree(subject: &Subject, seed: u64, longest: u64, most: u64) -> Compared {
-    let log = record(subject, seed);
-    let mut soft = Side::new(subject, log.clone(), longest, seed, Rewritten::new);
-    let mut kvm = Side::new(subject, log, longest, seed, |memory| {
-        KvmEngine::new(memory, CountKind::Step).expect("these tests need /dev/kvm")
-    });
+fn compare<A: Engine, B: Engine>(
+    course: Course,
+    mut expected: Side<A>,
+    mut actual: Side<B>,
+) -> Result<Compared, String> {
     let mut before = None;
     loop {
-        let ends = (soft.turn(), kvm.turn());
-        let marks = (soft.mark(), kvm.mark());
+        let end = expected.turn().expect("the log is this engine's own");
+        let other = actual.turn()?;
+        let marks = (expected.mark(), actual.mark());
         let marks = (marks.0.expect("registers"), marks.1.expect("registers"));
         assert!(
-            ends.0 == ends.1 && marks.0 == marks.1,
-            "after {before:#x?}\nthe software CPU: {:?} {:#x?}\nKVM: {:?} {:#x?}",
-            ends.0,
+            end == other && marks.0 == marks.1,
+            "after {before:#x?}\nexpected: {end:?} {:#x?}\nactual: {other:?} {:#x?}",
             marks.0,
-            ends.1,
             marks.1
         );
-        let ended = ends.0.expect("the log is the software CPU's own").is_some();
         let instructions = marks.0.retired.expect("it counts");
-        if ended || instructions > most {
-            let whole = (soft.full_digest(), kvm.full_digest());
+        if end.is_some() || instructions > course.most {
+            let whole = (expected.full_digest(), actual.full_digest());
             assert_eq!(whole.0.expect("registers"), whole.1.expect("registers"));
-            return Compared {
-                turns: soft.turns,
+            return Ok(Compared {
+                turns: expected.turns,
                 instructions,
-            };
+            });
         }
         before = Some(marks.0);
     }
+}
+
+fn kvm(count: CountKind) -> impl FnOnce(&GuestMemory) -> KvmEngine {
+    move |memory| KvmEngine::new(memory, count).expect("these tests need /dev/kvm")
+}
+
+/// Compares the software CPU and KVM that steps over each instruction.
+///
+/// # Panics
+/// If anything differs.
+#[must_use]
+pub fn stepping_agrees(subject: &Subject, course: Course) -> Compared {
+    let log = record(subject, course.seed, Rewritten::new);
+    let soft = Side::new(subject, log.clone(), course, Rewritten::new);
+    let kvm = Side::new(subject, log, course, kvm(CountKind::Step));
+    compare(course, soft, kvm).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Compares two KVMs with counters that are late, each by other random amounts; those of the second by up to so many instructions more than it says.
+///
+/// # Errors
+/// With the error's text, if the second fails.
+///
+/// # Panics
+/// If anything differs.
+pub fn late_counters_agree(
+    subject: &Subject,
+    course: Course,
+    beyond: u64,
+) -> Result<Compared, String> {
+    let seed = 2 * course.seed;
+    let [first, second] =
+        [(seed, 0), (seed + 1, beyond)].map(|(seed, beyond)| CountKind::Simulated { seed, beyond });
+    let log = record(subject, course.seed, kvm(first));
+    let one = Side::new(subject, log.clone(), course, kvm(first));
+    let other = Side::new(subject, log, course, kvm(second));
+    compare(course, one, other)
 }

@@ -179,6 +179,21 @@ impl Recording {
         finish(child, &self.guest, self.folder.path(), name, Talk::Nothing)
     }
 
+    /// Replays it three times at once, each in a process of its own: another load than the recorded run had. All must end as it did.
+    ///
+    /// # Panics
+    /// If one does not.
+    pub fn replays_alike(&self) {
+        std::thread::scope(|scope| {
+            let replays = ["first", "second", "third"];
+            let replays = replays.map(|name| (name, scope.spawn(move || self.replay(name))));
+            for (name, replay) in replays {
+                let end = replay.join().expect("the replay ends well");
+                assert_eq!(end, self.end, "the {name} replay");
+            }
+        });
+    }
+
     /// The log file.
     #[must_use]
     pub fn log(&self) -> PathBuf {

@@ -1,4 +1,7 @@
 //! A log that was tampered with does not replay: each change is found, and told where.
+//!
+//! What is *compared* shows at its own position: outputs, digests, interrupts, reads of time, the end. What is put in, such as a correction of the guest's
+//! clock, shows at the first thing behind it that is compared and depends on it: each test says which.
 
 use std::{path::Path, process::Command};
 
@@ -8,9 +11,18 @@ use lockstep_tests::{
     twins::{Guest, Recording},
 };
 use logging_channel::{
-    Digest, Entry, Event,
+    Digest, Entry, Event, Position,
     log_file::{LogOptions, LogReader, LogWriter},
 };
+use vmm::{
+    engine::kvm::CountKind,
+    host::{Event as Told, StampedEvent},
+};
+
+/// Exit code of a replay that parted from its log.
+const HALTED: i32 = 3;
+/// What a second replay says where the log is what is wrong.
+const REPEATS: &str = "a second replay parted in the same place and the same state";
 
 fn read(path: &Path) -> (LogReader, Vec<Entry>) {
     let mut reader = LogReader::open(path).expect("a log");
@@ -21,41 +33,121 @@ fn read(path: &Path) -> (LogReader, Vec<Entry>) {
     (reader, entries)
 }
 
-/// Replays `recording` with its entries changed; what the replay said, or `None` if it ended well.
-fn replay_changed(recording: &Recording, change: impl FnOnce(&mut Vec<Entry>)) -> Option<String> {
-    let (reader, mut entries) = read(&recording.log());
-    change(&mut entries);
+/// Writes a log of `entries`, with the header of `recording`'s.
+fn write(recording: &Recording, mut entries: Vec<Entry>) -> std::path::PathBuf {
     for (index, entry) in entries.iter_mut().enumerate() {
         entry.seq = index as u64 + 1;
     }
     let changed = recording.folder().join("changed");
+    let (reader, _) = read(&recording.log());
     let mut writer =
         LogWriter::create(&changed, reader.header(), &LogOptions::default()).expect("a log");
     for batch in entries.chunks(100) {
         writer.append(batch.to_vec()).expect("entries are written");
     }
     writer.flush().expect("the log is written");
+    changed
+}
+
+/// Replays `log` on `recording`'s machine: the exit code, and the events.
+fn replay(recording: &Recording, log: &Path) -> (Option<i32>, Vec<Told>) {
+    let events = recording.folder().join("events");
+    drop(std::fs::remove_file(&events));
     let output = Command::new(images::lockstep())
-        .args(recording.replay_arguments(&changed))
-        .args(["--console", "none", "--verify"])
+        .args(recording.replay_arguments(log))
+        .args(["--console", "none", "--verify", "--events"])
+        .arg(&events)
         .output()
         .expect("lockstep runs");
-    (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+    let text = std::fs::read_to_string(events).expect("events");
+    let events = text
+        .lines()
+        .map(|line| StampedEvent::parse(line).expect("an events line").event);
+    (output.status.code(), events.collect())
 }
 
-/// The place of the middle one of the entries that match.
+/// Where a change must show.
+enum Shows {
+    /// At the position of the entry with this index, which the report names.
+    AtEntry(usize),
+    /// At the position of the entry with this index; what was expected is another one, as this is gone or moved.
+    At(usize),
+    /// From the one entry to the other.
+    Between(usize, usize),
+}
+
+/// Makes a change, which says where it must show in the unchanged log, and replays.
+fn expect_divergence(
+    recording: &Recording,
+    what: &str,
+    change: impl FnOnce(&mut Vec<Entry>) -> Shows,
+) -> (Position, String, String) {
+    let (_, unchanged) = read(&recording.log());
+    let mut entries = unchanged.clone();
+    let shows = change(&mut entries);
+    assert_ne!(entries, unchanged, "{what}: nothing was changed");
+    let (code, told) = replay(recording, &write(recording, entries));
+    assert_eq!(code, Some(HALTED), "{what}: {told:?}");
+    let report = told.iter().find_map(|event| match event {
+        Told::Divergence {
+            position,
+            expected,
+            actual,
+            ..
+        } => Some((*position, expected.clone(), actual.clone())),
+        _ => None,
+    });
+    let (position, expected, actual) =
+        report.unwrap_or_else(|| panic!("{what}: no report: {told:?}"));
+    let (from, to) = match shows {
+        Shows::AtEntry(index) => {
+            let named = format!("entry {} at ", index + 1);
+            assert!(expected.starts_with(&named), "{what}: {expected}");
+            (index, index)
+        }
+        Shows::At(index) => (index, index),
+        Shows::Between(from, to) => (from, to),
+    };
+    let (from, to) = (unchanged[from].at, unchanged[to].at);
+    assert!(
+        (from..=to).contains(&position),
+        "{what}: told at {position}, not from {from} to {to}: expected {expected}, got {actual}"
+    );
+    // The replay is right, and the log wrong: another replay does the same.
+    let opinion = told.iter().find_map(|event| match event {
+        Told::SecondOpinion { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    assert!(
+        opinion.is_some_and(|text| text.starts_with(REPEATS)),
+        "{what}: {opinion:?}"
+    );
+    (position, expected, actual)
+}
+
+/// The index of the middle one of the entries that match.
 fn middle(entries: &[Entry], wanted: impl Fn(&Event) -> bool) -> usize {
-    middle_of(entries, |entries, place| wanted(&entries[place].event))
+    middle_of(entries, |entries, index| wanted(&entries[index].event))
 }
 
-/// The same, looking at an entry's neighbours too; the first entry is not asked for.
+/// The same, looking at an entry's neighbours too; the first and the last entry are not asked for.
 fn middle_of(entries: &[Entry], wanted: impl Fn(&[Entry], usize) -> bool) -> usize {
-    let places: Vec<usize> = (1..entries.len())
-        .filter(|place| wanted(entries, *place))
+    let places: Vec<usize> = (1..entries.len() - 1)
+        .filter(|index| wanted(entries, *index))
         .collect();
     *places
         .get(places.len() / 2)
         .expect("the log has such an entry")
+}
+
+fn first(entries: &[Entry], wanted: impl Fn(&Event) -> bool) -> usize {
+    let found = entries.iter().position(|entry| wanted(&entry.event));
+    found.expect("the log has such an entry")
+}
+
+fn last(entries: &[Entry], wanted: impl Fn(&Event) -> bool) -> usize {
+    let found = entries.iter().rposition(|entry| wanted(&entry.event));
+    found.expect("the log has such an entry")
 }
 
 /// An answer to a time read; where they need none, a correction of the guest's clock.
@@ -63,87 +155,155 @@ fn tells_time(event: &Event) -> bool {
     matches!(event, Event::Time { .. } | Event::Clock { .. })
 }
 
-fn expect_divergence(recording: &Recording, what: &str, change: impl FnOnce(&mut Vec<Entry>)) {
-    let said = replay_changed(recording, change);
-    let said = said.unwrap_or_else(|| panic!("{what}: the replay noticed nothing"));
-    assert!(said.contains("Divergence at"), "{what}: {said}");
+fn is_output(event: &Event) -> bool {
+    matches!(event, Event::Output { .. })
+}
+
+fn is_interrupt(event: &Event) -> bool {
+    matches!(event, Event::Interrupt { .. })
+}
+
+/// Reads all clocks and prints a hash of what it read. So long that there are several corrections of a clock that instructions drive.
+fn clock(engine: EngineKind) -> Recording {
+    let count = if engine == EngineKind::Soft {
+        "count=2000"
+    } else {
+        "count=100"
+    };
+    Recording::make(&Guest::bare(engine, "clock", count), 1)
+}
+
+/// Sleeps in HLT between interrupts.
+fn sleeper(engine: EngineKind) -> Recording {
+    Recording::make(&Guest::bare(engine, "sleeper", "count=20 hz=200"), 1)
+}
+
+/// The middle one of the interrupts that wake a halted vCPU.
+fn waking(entries: &[Entry]) -> usize {
+    middle_of(entries, |entries, index| {
+        is_interrupt(&entries[index].event)
+            && matches!(entries[index - 1].event, Event::Tick { .. })
+            && entries[index - 1].at == entries[index].at
+    })
 }
 
 on_every_engine! {
-    fn every_change_of_a_log_is_found(engine) {
-        // So long that there are several corrections of a clock that instructions drive.
-        let count = if engine == EngineKind::Soft { "count=2000" } else { "count=50" };
-        let recording = Recording::make(&Guest::bare(engine, "clock", count), 1);
-        assert_eq!(
-            replay_changed(&recording, |_| {}),
-            None,
-            "an unchanged copy replays"
-        );
+    fn what_is_compared_is_told_at_its_own_place(engine) {
+        let recording = clock(engine);
+        let (_, entries) = read(&recording.log());
+        let (code, told) = replay(&recording, &write(&recording, entries));
+        assert_eq!(code, Some(0), "an unchanged copy replays: {told:?}");
 
-        // All of them: one alone may be of a clock that shows seconds, which looks the same 100 µs later.
+        expect_divergence(&recording, "an output that never was", |entries| {
+            let index = middle(entries, is_output);
+            let Event::Output { digest, .. } = &mut entries[index].event else {
+                unreachable!()
+            };
+            *digest = Digest::of(b"something else");
+            Shows::AtEntry(index)
+        });
+        expect_divergence(&recording, "an output that is gone", |entries| {
+            let index = middle(entries, is_output);
+            entries.remove(index);
+            Shows::At(index)
+        });
+        expect_divergence(&recording, "another state on the way", |entries| {
+            let index = middle(entries, |event| matches!(event, Event::Digest { .. }));
+            entries[index].event = Event::Digest { digest: Digest::of(b"another state") };
+            Shows::AtEntry(index)
+        });
+        expect_divergence(&recording, "another state at the end", |entries| {
+            let index = entries.len() - 1;
+            let Event::End { digest, .. } = &mut entries[index].event else {
+                unreachable!()
+            };
+            *digest = Digest::of(b"another state");
+            Shows::AtEntry(index)
+        });
+        expect_divergence(&recording, "an output and its successor, swapped", |entries| {
+            let index = middle(entries, is_output);
+            let event = entries[index].event.clone();
+            entries[index].event = std::mem::replace(&mut entries[index + 1].event, event);
+            Shows::AtEntry(index)
+        });
+        expect_divergence(&recording, "an output earlier than what was before it", |entries| {
+            let index = middle_of(entries, |entries, index| {
+                is_output(&entries[index].event) && entries[index - 1].at < entries[index].at
+            });
+            entries.swap(index - 1, index);
+            Shows::Between(index - 1, index)
+        });
+        expect_divergence(&recording, "a time before the one before it", |entries| {
+            let index = middle(entries, tells_time);
+            if let Event::Time { guest_ns } | Event::Clock { guest_ns, .. } = &mut entries[index].event {
+                *guest_ns = 1;
+            }
+            Shows::AtEntry(index)
+        });
+    }
+
+    fn a_wrong_time_is_told_where_it_is_read_or_shows(engine) {
+        let recording = clock(engine);
+        // The last line is a hash of all that was read.
         expect_divergence(&recording, "times that say something else", |entries| {
-            for entry in entries {
+            let changed = first(entries, tells_time);
+            for entry in &mut *entries {
                 if let Event::Time { guest_ns } | Event::Clock { guest_ns, .. } = &mut entry.event {
                     *guest_ns += 100_000;
                 }
             }
+            Shows::Between(changed, last(entries, is_output))
         });
-        expect_divergence(&recording, "a time read that is gone", |entries| {
-            if engine == EngineKind::Soft {
-                // One correction alone may be as good as none, or come after the last read.
-                entries.retain(|entry| !tells_time(&entry.event));
-            } else {
-                let place = middle(entries, tells_time);
-                entries.remove(place);
+        expect_divergence(&recording, "a time that is gone", |entries| {
+            if engine == EngineKind::Kvm {
+                // The exit there asks for it.
+                let index = middle(entries, tells_time);
+                entries.remove(index);
+                return Shows::At(index);
             }
+            // All of them: one correction alone may be as good as none, or come after the last read.
+            let shows = Shows::Between(first(entries, tells_time), last(entries, is_output));
+            entries.retain(|entry| !tells_time(&entry.event));
+            shows
         });
-        expect_divergence(&recording, "an output that never was", |entries| {
-            let place = middle(entries, |event| matches!(event, Event::Output { .. }));
-            let Event::Output { digest, .. } = &mut entries[place].event else {
-                unreachable!()
-            };
-            *digest = Digest::of(b"something else");
-        });
-        expect_divergence(&recording, "an entry at another position", |entries| {
-            let place = middle(entries, tells_time);
-            entries[place].at.exits += 1;
-        });
-        expect_divergence(&recording, "another state at the end", |entries| {
-            let Some(Event::End { digest, .. }) = entries.last_mut().map(|entry| &mut entry.event)
-            else {
-                unreachable!()
-            };
-            *digest = Digest::of(b"another state");
-        });
+        if engine == EngineKind::Kvm {
+            expect_divergence(&recording, "a time at another position", |entries| {
+                let index = middle(entries, tells_time);
+                entries[index].at.exits += 1;
+                Shows::AtEntry(index)
+            });
+        }
     }
 
-    fn a_late_or_a_different_interrupt_is_found(engine) {
-        let recording = Recording::make(&Guest::bare(engine, "sleeper", "count=20 hz=200"), 1);
+    fn a_late_or_a_different_interrupt_is_told_at_its_place(engine) {
+        let recording = sleeper(engine);
         expect_divergence(&recording, "another vector", |entries| {
-            let place = middle(entries, |event| matches!(event, Event::Interrupt { .. }));
-            let Event::Interrupt { vector } = &mut entries[place].event else {
+            let index = middle(entries, is_interrupt);
+            let Event::Interrupt { vector } = &mut entries[index].event else {
                 unreachable!()
             };
             *vector += 1;
+            Shows::AtEntry(index)
         });
+        // Nothing else wakes the vCPU.
         expect_divergence(&recording, "an interrupt that is gone", |entries| {
-            let place = middle(entries, |event| matches!(event, Event::Interrupt { .. }));
-            entries.remove(place);
+            let index = waking(entries);
+            entries.remove(index);
+            Shows::At(index)
+        });
+        expect_divergence(&recording, "an interrupt that is late", |entries| {
+            let index = waking(entries);
+            entries[index].at.exits += 1;
+            Shows::AtEntry(index)
         });
         // All that led to one interrupt: of several ticks in a row, a single one may have fired nothing.
         expect_divergence(&recording, "a tick that is gone", |entries| {
-            let place = middle_of(entries, |entries, place| {
-                matches!(entries[place].event, Event::Interrupt { .. })
-                    && matches!(entries[place - 1].event, Event::Tick { .. })
-            });
-            let since = entries[..place]
-                .iter()
-                .rposition(|entry| matches!(entry.event, Event::Interrupt { .. }))
-                .map_or(0, |previous| previous + 1);
-            let ticks = entries.extract_if(since..place, |entry| {
-                matches!(entry.event, Event::Tick { .. })
-            });
-            assert!(ticks.count() > 0);
+            let index = waking(entries);
+            let since = entries[..index].iter().rposition(|entry| is_interrupt(&entry.event));
+            let since = since.map_or(0, |previous| previous + 1);
+            let is_tick = |entry: &mut Entry| matches!(entry.event, Event::Tick { .. });
+            assert!(entries.extract_if(since..index, is_tick).count() > 0);
+            Shows::Between(since, index)
         });
     }
 
@@ -161,4 +321,62 @@ on_every_engine! {
             "{said}"
         );
     }
+}
+
+/// KVM that steps: an interrupt between exits, one instruction from where it was.
+#[test]
+fn an_interrupt_one_instruction_late_is_found_on_kvm_that_steps() {
+    let guest = Guest {
+        count: CountKind::Step,
+        ..Guest::bare(EngineKind::Kvm, "spinner", "count=5 hz=100")
+    };
+    let recording = Recording::make(&guest, 1);
+    // The last one: what an earlier one left on the stack is overwritten.
+    expect_divergence(&recording, "an interrupt that is late", |entries| {
+        let mut interrupts = (0..entries.len())
+            .rev()
+            .filter(|place| matches!(entries[*place].event, Event::Interrupt { .. }));
+        let place = interrupts.next().expect("there are interrupts");
+        let at = entries[place].at;
+        assert!(at.instructions > 0, "it is at an exit");
+        entries[place].at.instructions += 1;
+        Shows::Between(place, entries.len() - 1)
+    });
+}
+
+/// Interrupts in the middle of computing, on an engine that stops anywhere.
+#[test]
+fn an_interrupt_some_instructions_late_is_told_at_the_next_digest() {
+    let guest = Guest::bare(EngineKind::Soft, "spinner", "count=30 hz=200");
+    let recording = Recording::make(&guest, 1);
+    // Its registers count the rounds: the first digest, or what it prints of them, is another. Before that, a correction of its clock may step back.
+    expect_divergence(
+        &recording,
+        "an interrupt 2,000 instructions late",
+        |entries| {
+            let index = computing(entries);
+            entries[index].at.instructions += 2_000;
+            let shows = entries[index..].iter().position(|entry| {
+                matches!(entry.event, Event::Digest { .. } | Event::Output { .. })
+            });
+            Shows::Between(index, index + shows.expect("a digest, or an output"))
+        },
+    );
+    // Without it there is no exit any more, and the log has one.
+    let mut gone = Position::default();
+    let (position, expected, actual) =
+        expect_divergence(&recording, "an interrupt that is gone", |entries| {
+            let index = computing(entries);
+            gone = entries.remove(index).at;
+            Shows::Between(index, index + 1)
+        });
+    assert_eq!(position.exits, gone.exits);
+    assert!(actual.contains("without an exit"), "{expected}: {actual}");
+}
+
+/// The middle one of the interrupts at which no entry follows before the handler's exit.
+fn computing(entries: &[Entry]) -> usize {
+    middle_of(entries, |entries, index| {
+        is_interrupt(&entries[index].event) && entries[index + 1].at.exits > entries[index].at.exits
+    })
 }

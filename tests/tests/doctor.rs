@@ -29,6 +29,13 @@ fn it_tells_people_and_programs_the_same() {
         assert!(speed > Some(0.0), "{name} in {report}");
     }
     let text = String::from_utf8(doctor(&[]).stdout).expect("text");
+    for line in text
+        .lines()
+        .filter(|line| line.starts_with("--count hardware"))
+    {
+        assert!(line.contains("never run on hardware"), "{line}");
+    }
+    assert!(text.contains("--count hardware"), "{text}");
     let verdict = format!("--engine auto takes {engine}: ");
     assert!(text.contains(&verdict), "{text}");
 }
@@ -61,4 +68,32 @@ fn auto_takes_the_engine_that_the_doctor_names() {
         said.contains(&format!("engine {}: ", taken.expect("a name"))),
         "{said}"
     );
+}
+
+/// What `lockstep run` with these options refuses to do, and why.
+fn refused(options: &[&str]) -> String {
+    let output = Command::new(images::lockstep())
+        .args(["run", "--console", "none", "--kernel"])
+        .arg(images::bare("counter"))
+        .args(options)
+        .output()
+        .expect("lockstep runs");
+    assert!(!output.status.success(), "{options:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn what_cannot_be_counted_is_refused_with_the_reason() {
+    let soft = refused(&["--engine", "soft", "--count", "step"]);
+    assert!(soft.contains("give --engine kvm as well"), "{soft}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&doctor(&["--json"]).stdout).expect("one JSON object");
+    if report["clocks"]["hardware"]["usable"] == false {
+        let hardware = refused(&["--engine", "kvm", "--count", "hardware"]);
+        assert!(
+            hardware.contains("Cannot count with hardware"),
+            "{hardware}"
+        );
+        assert!(hardware.contains("--count step"), "{hardware}");
+    }
 }

@@ -313,7 +313,8 @@ fn a_debugger_that_wants_it_back_gets_it_back() {
 #[test]
 fn what_cannot_be_is_said() {
     let (recording, _) = sleeper();
-    let refused = |options: &[&str]| {
+    let on_kvm = Recording::make(&Guest::bare(EngineKind::Kvm, "sleeper", "count=2"), 1);
+    let refused_of = |recording: &Recording, options: &[&str]| {
         let output = Command::new(images::lockstep())
             .args(recording.replay_arguments(&recording.log()))
             .args(["--console", "none"])
@@ -324,10 +325,49 @@ fn what_cannot_be_is_said() {
         assert!(!output.status.success(), "{said}");
         said
     };
+    let refused = |options: &[&str]| refused_of(&recording, options);
+    let said = refused_of(&on_kvm, &["--gdb", "0"]);
+    assert!(said.contains("record with --engine soft"), "{said}");
     let said = refused(&["--until", "99999999"]);
     assert!(said.contains("The guest ended at"), "{said}");
     let said = refused(&["--until", "20+99999999"]);
     assert!(said.contains("There is no position 20+99999999"), "{said}");
     assert!(refused(&["--until", "soon"]).contains("is not a position"));
     assert!(refused(&["--gdb", "nowhere"]).contains("is no address"));
+}
+
+#[test]
+fn gdb_watches_memory_in_both_directions() {
+    let (recording, kernel) = linux();
+    let replay = DebuggedReplay::start(&recording);
+    let said = replay.gdb(
+        &kernel,
+        &[
+            "break schedule",
+            "continue",
+            "delete",
+            "watch *(unsigned long *) &jiffies_64",
+            "continue",
+            r#"printf "first: %lx\n", *(unsigned long *) &jiffies_64"#,
+            "continue",
+            r#"printf "second: %lx\n", *(unsigned long *) &jiffies_64"#,
+            "reverse-continue",
+            r#"printf "first: %lx\n", *(unsigned long *) &jiffies_64"#,
+            "x/i $pc",
+            "stepi",
+            r#"printf "second: %lx\n", *(unsigned long *) &jiffies_64"#,
+            "rwatch *(unsigned long *) &jiffies",
+            "kill",
+        ],
+    );
+    let number = |text: &String| u64::from_str_radix(text, 16).expect("a number");
+    let (first, second) = (seen(&said, "first"), seen(&said, "second"));
+    assert!(first.len() == 2 && first[0] == first[1], "{said}");
+    assert!(second.len() == 2 && second[0] == second[1], "{said}");
+    assert_eq!(number(&first[0]) + 1, number(&second[0]), "{said}");
+    assert!(
+        said.contains("in do_timer ()") && said.contains("<jiffies_64>"),
+        "{said}"
+    );
+    assert!(replay.ends(), "{said}");
 }

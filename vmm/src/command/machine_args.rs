@@ -52,6 +52,8 @@ pub enum CountArg {
     Exits,
     /// Every instruction, by stepping over each: exact, and a thousand times slower
     Step,
+    /// Conditional branches, by the processor's counter: full speed. Not run on hardware yet
+    Hardware,
 }
 
 impl CountArg {
@@ -65,6 +67,7 @@ impl CountArg {
         Ok(match self {
             Self::Auto | Self::Exits => CountKind::Exits,
             Self::Step => CountKind::Step,
+            Self::Hardware => CountKind::Hardware,
         })
     }
 }

@@ -22,7 +22,7 @@ use vmm::{
         fault::Fault,
         playback::{Digests, Finish, Playback, Progress},
         reports::Reporter,
-        second_opinion::{self, Opinion},
+        second_opinion,
         setup::Prepared,
         time_travel::Described,
     },
@@ -243,14 +243,15 @@ fn inject(subject: &Subject, reader: LogReader, fault: Fault) -> anyhow::Result<
     if let Some(report) = &found.report {
         subject.reporter.diverged(report);
     }
-    let unnoticed = found.report.is_none();
-    subject.reporter.opinion(&found.opinion);
-    if unnoticed {
-        subject.reporter.note(match found.opinion {
-            Opinion::Unlike(_) => "the replay came to its log's end all the same: nothing that is compared was touched",
-            _ => "the fault left no trace",
-        });
-        return Ok(ExitCode::SUCCESS);
+    if let Some(opinion) = &found.opinion {
+        subject.reporter.opinion(opinion);
     }
-    Ok(HALTED.into())
+    match (found.report, found.opinion) {
+        (Some(_), _) => return Ok(HALTED.into()),
+        (None, Some(_)) => subject.reporter.note(
+            "the replay came to its log's end all the same: nothing that is compared was touched",
+        ),
+        (None, None) => subject.reporter.note("the fault left no trace"),
+    }
+    Ok(ExitCode::SUCCESS)
 }

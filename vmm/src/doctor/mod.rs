@@ -17,7 +17,7 @@ use crate::{
         kvm::facts::{self, KvmFacts, Virtualisation},
     },
     host::{
-        survey::{self, CounterFacts, NetworkFacts},
+        survey::{self, CounterFacts, NetworkFacts, Probe},
         with_causes,
     },
 };
@@ -128,6 +128,39 @@ impl Facts {
     }
 }
 
+/// What KVM can count here (`--count`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Clocks {
+    /// Exits alone.
+    pub exits: Probe,
+    /// Every instruction, by stepping over each.
+    pub step: Probe,
+    /// Conditional branches, by the processor's counter.
+    pub hardware: Probe,
+    /// Whether counting by hardware has ever been run where there is a counter.
+    pub hardware_is_proven: bool,
+}
+
+impl Clocks {
+    /// By what was found.
+    #[must_use]
+    pub fn of(kvm: &KvmFacts, counters: &CounterFacts) -> Self {
+        let hardware = if !kvm.device.usable {
+            kvm.device.clone()
+        } else if kvm.virtualisation == Virtualisation::Pvm {
+            Probe::problem("kvm-pvm emulates guest kernel code, which no counter sees")
+        } else {
+            counters.conditional_branches.clone()
+        };
+        Self {
+            exits: kvm.device.clone(),
+            step: kvm.device.clone(),
+            hardware,
+            hardware_is_proven: false,
+        }
+    }
+}
+
 /// Facts and what follows from them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Diagnosis {
@@ -136,6 +169,8 @@ pub struct Diagnosis {
     pub facts: Facts,
     /// What `--engine auto` takes.
     pub auto: Choice,
+    /// What KVM can count.
+    pub clocks: Clocks,
     /// What to install or allow for more, a sentence each.
     pub advice: Vec<String>,
 }
@@ -146,6 +181,7 @@ impl Diagnosis {
     pub fn of(facts: Facts) -> Self {
         Self {
             auto: choose(&facts.speed),
+            clocks: Clocks::of(&facts.kvm, &facts.counters),
             advice: advice(&facts),
             facts,
         }

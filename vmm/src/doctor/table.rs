@@ -21,6 +21,15 @@ impl fmt::Display for Diagnosis {
         row("counter: instructions", probe(&facts.counters.instructions))?;
         let branches = probe(&facts.counters.conditional_branches);
         row("counter: branches", branches)?;
+        let clocks = &self.clocks;
+        row("--count exits, step", probe(&clocks.exits))?;
+        let proven = if clocks.hardware_is_proven {
+            ""
+        } else {
+            "; never run on hardware yet: only with a simulated counter"
+        };
+        let hardware = probe(&clocks.hardware) + proven;
+        row("--count hardware", hardware)?;
         row("tap", probe(&facts.network.tap))?;
         row("network namespaces", probe(&facts.network.namespaces))?;
         writeln!(

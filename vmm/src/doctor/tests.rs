@@ -103,6 +103,8 @@ kernel code on KVM    4000.0 million instructions a second
 kernel code in soft   160.0 million instructions a second
 counter: instructions unusable: Operation not supported
 counter: branches     usable
+--count exits, step   usable
+--count hardware      usable; never run on hardware yet: only with a simulated counter
 tap                   usable
 network namespaces    usable
 
@@ -126,4 +128,24 @@ fn the_names_in_the_json_are_fixed() {
     assert_eq!(json["network"]["namespaces"]["usable"], true);
     assert_eq!(json["auto"]["engine"], "soft");
     assert_eq!(json["advice"], serde_json::json!([]));
+    assert_eq!(json["clocks"]["step"]["usable"], true);
+    assert_eq!(json["clocks"]["hardware"]["usable"], true);
+    assert_eq!(json["clocks"]["hardware_is_proven"], false);
+}
+
+#[test]
+fn hardware_counts_where_there_is_a_counter_and_kvm_runs_kernel_code_on_the_processor() {
+    let clocks = |change: fn(&mut Facts)| {
+        let mut facts = good_host();
+        change(&mut facts);
+        Clocks::of(&facts.kvm, &facts.counters)
+    };
+    assert!(clocks(|_| ()).hardware.usable);
+    let without = clocks(|facts| facts.counters.conditional_branches = Probe::problem("none"));
+    assert_eq!(without.hardware, Probe::problem("none"));
+    let emulated = clocks(|facts| facts.kvm.virtualisation = Virtualisation::Pvm);
+    assert!(!emulated.hardware.usable && emulated.step.usable);
+    let closed = clocks(|facts| facts.kvm.device = Probe::problem("closed"));
+    assert_eq!(closed.step, Probe::problem("closed"));
+    assert_eq!(closed.hardware, Probe::problem("closed"));
 }

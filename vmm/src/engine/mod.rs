@@ -277,6 +277,22 @@ pub enum EngineError {
         /// What is known of the reason.
         why: String,
     },
+    /// No hardware counter to count with.
+    #[error(
+        "Cannot count with hardware: {0}. Use --count step, which is exact and slow, or --engine soft"
+    )]
+    NoCounter(String),
+    /// A hardware counter failed.
+    #[error("Cannot {doing} the hardware counter")]
+    Counter {
+        /// What was tried.
+        doing: &'static str,
+        /// The host's answer.
+        source: std::io::Error,
+    },
+    /// See [`kvm::count::approach::Skid`].
+    #[error(transparent)]
+    Skid(#[from] kvm::count::approach::Skid),
     /// A saved state is another version's.
     #[error(transparent)]
     UnknownState(#[from] x86_engine::UnknownVersion),

@@ -22,8 +22,8 @@ use gdbstub::{
                 },
             },
             breakpoints::{
-                Breakpoints, BreakpointsOps, HwBreakpoint, HwBreakpointOps, SwBreakpoint,
-                SwBreakpointOps,
+                Breakpoints, BreakpointsOps, HwBreakpoint, HwBreakpointOps, HwWatchpoint,
+                HwWatchpointOps, SwBreakpoint, SwBreakpointOps, WatchKind,
             },
             monitor_cmd::{ConsoleOutput as MonitorOutput, MonitorCmd, MonitorCmdOps},
         },
@@ -38,12 +38,16 @@ use crate::{
     host::ConsoleOutput,
     session::{
         replica::ReplicaError,
-        time_travel::{Found, Halt, Search, TimeMachine, TravelError},
+        time_travel::{Found, Halt, Search, Stops, TimeMachine, TravelError, Watched},
     },
 };
 
 /// Instructions between two looks whether the debugger wants something: some 30 ms.
 const SLICE_INSTRUCTIONS: u64 = 5_000_000;
+/// The same where memory is watched.
+const WATCHED_SLICE_INSTRUCTIONS: u64 = 50_000;
+/// The most that is watched at once, bytes: more than a debugger's variable needs.
+const MAX_WATCHED_BYTES: u64 = 4096;
 
 /// As far as the log goes.
 const END: Position = Position {
@@ -77,6 +81,7 @@ pub(super) struct Debugged<E: Checkpoint> {
     console: ConsoleOutput,
     software: BTreeSet<u64>,
     hardware: BTreeSet<u64>,
+    watched: BTreeSet<Watched>,
     errand: Errand,
 }
 
@@ -87,6 +92,7 @@ impl<E: Checkpoint + Inspect> Debugged<E> {
             console,
             software: BTreeSet::new(),
             hardware: BTreeSet::new(),
+            watched: BTreeSet::new(),
             errand: Errand::Nothing,
         }
     }
@@ -95,6 +101,7 @@ impl<E: Checkpoint + Inspect> Debugged<E> {
     pub(super) fn forget_breakpoints(&mut self) {
         self.software.clear();
         self.hardware.clear();
+        self.watched.clear();
         self.errand = Errand::Nothing;
     }
 
@@ -119,31 +126,28 @@ impl<E: Checkpoint + Inspect> Debugged<E> {
     }
 
     fn go_forward(&mut self) -> Result<Option<Stop>, TravelError> {
-        let addresses = self.addresses();
-        let halt = self
-            .replay
-            .run_to_breakpoint(&addresses, END, SLICE_INSTRUCTIONS)?;
+        let halt = self.replay.run_to_stop(&self.stops(), END, self.slice())?;
         Ok(match halt {
             None => {
                 self.errand = Errand::Continue;
                 None
             }
             Some(Halt::Breakpoint) => Some(self.hit()?),
+            Some(Halt::Changed { address, .. }) => Some(changed(address)),
             Some(Halt::Until | Halt::Stopped(_)) => Some(LOG_ENDS),
         })
     }
 
     fn go_backward(&mut self, mut search: Search) -> Result<Option<Stop>, TravelError> {
-        let addresses = self.addresses();
-        let found = self
-            .replay
-            .search(&mut search, &addresses, SLICE_INSTRUCTIONS)?;
+        let (stops, slice) = (self.stops(), self.slice());
+        let found = self.replay.search(&mut search, &stops, slice)?;
         Ok(match found {
             None => {
                 self.errand = Errand::ContinueBack(search);
                 None
             }
             Some(Found::Breakpoint) => Some(self.hit()?),
+            Some(Found::Change { address }) => Some(changed(address)),
             Some(Found::Beginning) => Some(LOG_BEGINS),
         })
     }
@@ -155,8 +159,19 @@ impl<E: Checkpoint + Inspect> Debugged<E> {
         Ok(Stop::Signal(Signal::SIGINT))
     }
 
-    fn addresses(&self) -> Vec<u64> {
-        self.software.union(&self.hardware).copied().collect()
+    fn stops(&self) -> Stops {
+        Stops {
+            breakpoints: self.software.union(&self.hardware).copied().collect(),
+            watched: self.watched.iter().copied().collect(),
+        }
+    }
+
+    fn slice(&self) -> u64 {
+        if self.watched.is_empty() {
+            SLICE_INSTRUCTIONS
+        } else {
+            WATCHED_SLICE_INSTRUCTIONS
+        }
     }
 
     fn hit(&mut self) -> Result<Stop, TravelError> {
@@ -171,6 +186,14 @@ impl<E: Checkpoint + Inspect> Debugged<E> {
     pub(super) fn print(&mut self) {
         // The console is a convenience here; that it cannot be written changes nothing in the replay.
         drop(self.console.write(&self.replay.take_printed()));
+    }
+}
+
+fn changed(address: u64) -> Stop {
+    Stop::Watch {
+        tid: (),
+        kind: WatchKind::Write,
+        addr: address,
     }
 }
 
@@ -276,6 +299,10 @@ impl<E: Checkpoint + Inspect> Breakpoints for Debugged<E> {
     fn support_hw_breakpoint(&mut self) -> Option<HwBreakpointOps<'_, Self>> {
         Some(self)
     }
+
+    fn support_hw_watchpoint(&mut self) -> Option<HwWatchpointOps<'_, Self>> {
+        Some(self)
+    }
 }
 
 impl<E: Checkpoint + Inspect> SwBreakpoint for Debugged<E> {
@@ -297,6 +324,38 @@ impl<E: Checkpoint + Inspect> HwBreakpoint for Debugged<E> {
 
     fn remove_hw_breakpoint(&mut self, address: u64, _kind: usize) -> TargetResult<bool, Self> {
         Ok(self.hardware.remove(&address))
+    }
+}
+
+/// Writes that change something: nobody notices loads.
+impl<E: Checkpoint + Inspect> HwWatchpoint for Debugged<E> {
+    fn add_hw_watchpoint(
+        &mut self,
+        address: u64,
+        bytes: u64,
+        kind: WatchKind,
+    ) -> TargetResult<bool, Self> {
+        let possible = kind == WatchKind::Write && (1..=MAX_WATCHED_BYTES).contains(&bytes);
+        if possible {
+            self.watched.insert(watched(address, bytes));
+        }
+        Ok(possible)
+    }
+
+    fn remove_hw_watchpoint(
+        &mut self,
+        address: u64,
+        bytes: u64,
+        _kind: WatchKind,
+    ) -> TargetResult<bool, Self> {
+        Ok(self.watched.remove(&watched(address, bytes)))
+    }
+}
+
+fn watched(address: u64, bytes: u64) -> Watched {
+    Watched {
+        address,
+        bytes: bytes as usize,
     }
 }
 

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod console;
 mod error;
 pub mod events;
+pub mod perf;
 pub mod survey;
 pub mod tap;
 

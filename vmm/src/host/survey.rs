@@ -2,22 +2,20 @@
 //!
 //! In: nothing. Out: facts, with the host's own reason for whatever is missing. What they mean is [`crate::doctor`]'s business.
 
-use std::{
-    fs::OpenOptions,
-    os::fd::{FromRawFd, OwnedFd},
-};
+use std::fs::OpenOptions;
 
-use perf_event_open_sys::{
-    bindings::{PERF_COUNT_HW_INSTRUCTIONS, PERF_TYPE_HARDWARE, PERF_TYPE_RAW, perf_event_attr},
-    perf_event_open,
-};
 use rustix::{
     io::Errno,
     thread::{UnshareFlags, unshare_unsafe},
 };
 use serde::Serialize;
 
-use super::{Tap, with_causes};
+use super::{
+    Tap,
+    perf::{Event, GuestCounter},
+    with_causes,
+};
+use crate::engine::kvm::BranchCounter;
 
 /// Something that was tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,47 +63,36 @@ pub struct CounterFacts {
 #[must_use]
 pub fn counters() -> CounterFacts {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    // Intel: BR_INST_RETIRED.CONDITIONAL (SDM 3B 20.3); AMD since Zen: PMCx0D1, retired conditional branches.
-    let conditional_branches = if cpuinfo.contains("AuthenticAMD") {
-        0xD1
-    } else {
-        0x01C4
-    };
     CounterFacts {
-        instructions: counter(PERF_TYPE_HARDWARE, u64::from(PERF_COUNT_HW_INSTRUCTIONS)),
-        conditional_branches: counter(PERF_TYPE_RAW, conditional_branches),
+        instructions: counter(Event::Instructions),
+        conditional_branches: match BranchCounter::of(&cpuinfo) {
+            Some(counts) => counter(Event::Raw(counts.event)),
+            None => Probe::problem("it is not known how this processor counts them"),
+        },
     }
 }
 
 /// Opens a counter of this thread's guest, and closes it again.
-fn counter(type_: u32, config: u64) -> Probe {
-    let mut attributes = perf_event_attr {
-        type_,
-        size: size_of::<perf_event_attr>() as u32,
-        config,
-        ..Default::default()
-    };
-    attributes.set_disabled(1);
-    attributes.set_exclude_host(1);
-    attributes.set_pinned(1);
-    // SAFETY: the attributes are a whole, zero-filled structure with its true size; this thread, any processor, no group.
-    let fd = unsafe { perf_event_open(&raw mut attributes, 0, -1, -1, 0) };
-    if fd < 0 {
-        let error = std::io::Error::last_os_error();
-        return match Errno::from_io_error(&error) {
-            // perf_event_open(2): what is asked of a processor, or of a hypervisor, that does not have it.
-            Some(Errno::NOENT | Errno::OPNOTSUPP | Errno::NODEV) => {
-                Probe::problem("the host has no such counter")
-            }
-            Some(Errno::ACCESS | Errno::PERM) => {
-                Probe::problem("/proc/sys/kernel/perf_event_paranoid does not allow it")
-            }
-            _ => Probe::of(Err::<(), _>(error)),
-        };
+fn counter(event: Event) -> Probe {
+    match GuestCounter::open(event) {
+        Ok(_) => Probe::USABLE,
+        Err(error) => Probe::problem(&counter_problem(&error)),
     }
-    // SAFETY: the system call just returned it, and nobody else knows it.
-    drop(unsafe { OwnedFd::from_raw_fd(fd) });
-    Probe::USABLE
+}
+
+/// Why there is no counter.
+#[must_use]
+pub fn counter_problem(error: &std::io::Error) -> String {
+    match Errno::from_io_error(error) {
+        // perf_event_open(2): what is asked of a processor, or of a hypervisor, that does not have it.
+        Some(Errno::NOENT | Errno::OPNOTSUPP | Errno::NODEV) => {
+            "the host has no such counter".to_owned()
+        }
+        Some(Errno::ACCESS | Errno::PERM) => {
+            "/proc/sys/kernel/perf_event_paranoid does not allow it".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// Networks for guests, and for the demo.

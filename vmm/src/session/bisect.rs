@@ -96,17 +96,19 @@ impl Faulty {
         &mut self.replay
     }
 
-    /// Goes to the fault, if it is not behind it already; `false` if it never gets there.
-    fn come_by(&mut self) -> Result<bool, BisectError> {
+    /// Goes to the fault, if it is not behind it already.
+    fn come_by(&mut self) -> Result<(), BisectError> {
         if self.injected {
-            return Ok(true);
+            return Ok(());
         }
-        if self.replay.run_to(self.fault.at)? != Arrival::Reached {
-            return Ok(false);
+        let at = self.fault.at;
+        if self.replay.run_to(at)? != Arrival::Reached {
+            let next = self.replay.position();
+            return Err(FaultError::NoPosition { at, next }.into());
         }
         self.fault.inject(self.replay.machine_mut())?;
         self.injected = true;
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -117,8 +119,8 @@ impl Subject<AnyEngine> for Faulty {
             self.replay.run_to(before(self.fault.at))?;
             self.injected = false;
         }
-        if to >= self.fault.at && !self.come_by()? {
-            return Ok(false);
+        if to >= self.fault.at {
+            self.come_by()?;
         }
         if to == self.replay.position() {
             return Ok(true);

@@ -51,6 +51,16 @@ pub enum FaultError {
         /// The first address behind memory.
         end: u64,
     },
+    /// The guest exits before, or ends.
+    #[error(
+        "There is no position {at} in this replay, which came to {next} instead: give one that `replay --until` stops at"
+    )]
+    NoPosition {
+        /// What was asked for.
+        at: Position,
+        /// Where the machine stands.
+        next: Position,
+    },
     /// See [`EngineError`].
     #[error(transparent)]
     Engine(#[from] EngineError),

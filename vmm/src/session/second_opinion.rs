@@ -36,7 +36,7 @@ pub enum Opinion {
     /// It came to the same state at the same place.
     Repeats,
     /// It differs from the first, from here on.
-    Unlike(FirstDifference),
+    Unlike(Box<FirstDifference>),
     /// It came to another state, but where the two part could not be narrowed down: they do so at another place each time.
     Unsteady(StateDifference),
 }
@@ -46,7 +46,7 @@ impl Opinion {
     #[must_use]
     pub fn named(self, symbols: &Symbols) -> Self {
         match self {
-            Self::Unlike(difference) => Self::Unlike(difference.named(symbols)),
+            Self::Unlike(difference) => Self::Unlike(Box::new(difference.named(symbols))),
             other => other,
         }
     }
@@ -66,6 +66,10 @@ impl std::fmt::Display for Opinion {
             ),
         }
     }
+}
+
+fn unlike(first: FirstDifference) -> Opinion {
+    Opinion::Unlike(Box::new(first))
 }
 
 fn travel(
@@ -96,15 +100,15 @@ pub fn on_divergence(
     let until = second.position();
     let mut third = travel(described, &entries)?;
     let first = bisect::first_difference(&mut second, &mut third, until)?;
-    Ok(first.map_or(Opinion::Unsteady(difference), Opinion::Unlike))
+    Ok(first.map_or(Opinion::Unsteady(difference), unlike))
 }
 
 /// What came of a fault.
 pub struct Found {
     /// Where the replay noticed that it had parted; `None` if it came to its end all the same.
     pub report: Option<Box<DivergenceReport>>,
-    /// Where it parts from one without the fault.
-    pub opinion: Opinion,
+    /// Where it parts from one without the fault; `None` if both end alike.
+    pub opinion: Option<Opinion>,
 }
 
 /// On a replay with `fault`, beside one without.
@@ -130,6 +134,6 @@ pub fn on_fault(
     let first = bisect::first_difference(&mut sound, &mut faulty, until)?;
     Ok(Found {
         report,
-        opinion: first.map_or(Opinion::Repeats, Opinion::Unlike),
+        opinion: first.map(unlike),
     })
 }

@@ -1,14 +1,13 @@
-//! The KVM engine: one vCPU, no in-kernel interrupt controller or timer, clock `Exits`.
+//! The KVM engine: one vCPU, no in-kernel interrupt controller or timer.
 //!
 //! ```text
-//!  run(Goal::Exit)                       free running; the next architectural exit is returned
-//!  run(Goal::Instructions | Interruptible)   complete the last exit, then single-step, counting
+//!  Engine ─► ClockSource ([`count`]: what is counted, and how a goal is reached)
+//!               └─► Guest ([`guest`]: raw exits become exits, answers what KVM wants)
+//!                     ├─► Vcpu ([`vcpu`]: KVM_RUN)
+//!                     └─► Pvm ([`pvm`]: what such a host does differently)
 //! ```
-//!
-//! Repeated port accesses (`rep ins`, `rep outs`) that KVM delivers in one raw exit are handed out one element at a time: what the
-//! machine sees does not depend on how KVM batches them.
 
-mod count;
+pub mod count;
 mod cpuid;
 mod delta;
 pub mod facts;
@@ -21,9 +20,12 @@ pub mod state;
 mod step;
 mod vcpu;
 
-pub use count::CountKind;
+pub use count::{BranchCounter, CountKind};
 
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{
+    KVM_MAX_CPUID_ENTRIES, KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_dtable, kvm_regs,
+    kvm_segment, kvm_sregs,
+};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 
 use self::{
@@ -45,6 +47,9 @@ use crate::machine::{
 
 /// Where Intel hosts keep three pages for real mode, and an identity page table: below 4 GiB, outside of guest memory.
 const TSS_ADDRESS: usize = 0xFFFB_D000;
+
+/// KVM_CAP_SYNC_REGS: general and system registers.
+const REGISTERS: i32 = (KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS) as i32;
 
 /// KVM as an engine.
 pub struct KvmEngine {
@@ -87,8 +92,14 @@ impl KvmEngine {
         debug_assert!(cpuid::model().as_slice().len() <= KVM_MAX_CPUID_ENTRIES);
         fd.set_cpuid2(&cpuid::model())
             .map_err(failed("set the CPU model"))?;
+        let mut vcpu = Vcpu::new(fd);
+        if count != CountKind::Exits
+            && kvm.check_extension_int(Cap::SyncRegs) & REGISTERS == REGISTERS
+        {
+            vcpu.keep_registers();
+        }
         Ok(Self {
-            guest: Guest::new(Vcpu::new(fd), pvm, memory.clone()),
+            guest: Guest::new(vcpu, pvm, memory.clone()),
             source: count::source(count)?,
             count,
             slots,

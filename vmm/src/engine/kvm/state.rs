@@ -129,7 +129,10 @@ impl Persist for KvmEngine {
                 .get_vcpu_events()
                 .map_err(failed("read pending events"))?,
             pvm: self.guest.pvm.clone(),
-            source: self.source.save(),
+            source: self
+                .source
+                .save()
+                .ok_or(EngineError::Unsavable("a hardware counter counts"))?,
         })
     }
 

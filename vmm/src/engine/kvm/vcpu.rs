@@ -16,7 +16,7 @@ use kvm_bindings::{
     KVM_EXIT_X86_WRMSR, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_GUESTDBG_USE_HW_BP, Msrs,
     kvm_guest_debug, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_xsave,
 };
-use kvm_ioctls::VcpuFd;
+use kvm_ioctls::{SyncReg, VcpuFd};
 
 use crate::engine::EngineError;
 
@@ -115,6 +115,17 @@ pub struct Vcpu {
     debugging: Debugging,
     /// The registers were set since. KVM sets the trap flag, by which it steps, with the settings, and loses it then.
     step_lost: Cell<bool>,
+    /// KVM leaves the registers in the shared page at each exit: two system calls less.
+    keeps_registers: bool,
+    /// What it left, as long as it is true.
+    kept: Cell<Option<Kept>>,
+}
+
+/// General and system registers at the last exit.
+#[derive(Clone, Copy)]
+struct Kept {
+    regs: kvm_regs,
+    sregs: kvm_sregs,
 }
 
 /// Names the failed call for an error.
@@ -130,18 +141,38 @@ impl Vcpu {
             fd,
             debugging: Debugging::default(),
             step_lost: Cell::new(false),
+            keeps_registers: false,
+            kept: Cell::new(None),
         }
+    }
+
+    /// Has KVM leave the registers in the shared page: for whoever reads them at each exit. It must be able to (KVM_CAP_SYNC_REGS).
+    pub fn keep_registers(&mut self) {
+        self.fd.set_sync_valid_reg(SyncReg::Register);
+        self.fd.set_sync_valid_reg(SyncReg::SystemRegister);
+        self.keeps_registers = true;
     }
 
     /// The file descriptor, for the calls that need no care.
     pub fn fd(&self) -> &VcpuFd {
+        // Whatever is done with it.
+        self.kept.set(None);
         &self.fd
     }
 
     /// Enters the guest; comes back at the next raw exit.
     pub fn enter(&mut self) -> Result<RawExit, EngineError> {
-        match self.fd.run() {
-            Ok(_) => self.decode(),
+        self.kept.set(None);
+        let outcome = self.fd.run().map(|_| ());
+        if self.keeps_registers {
+            let kept = self.fd.sync_regs();
+            self.kept.set(Some(Kept {
+                regs: kept.regs,
+                sregs: kept.sregs,
+            }));
+        }
+        match outcome {
+            Ok(()) => self.decode(),
             Err(error) if error.errno() == libc_eintr() || error.errno() == libc_eagain() => {
                 Ok(RawExit::Interrupted)
             }
@@ -346,24 +377,33 @@ impl Vcpu {
 
     /// General registers.
     pub fn regs(&self) -> Result<kvm_regs, EngineError> {
-        self.fd.get_regs().map_err(failed("read the registers"))
+        match self.kept.get() {
+            Some(kept) => Ok(kept.regs),
+            None => self.fd.get_regs().map_err(failed("read the registers")),
+        }
     }
 
     /// Sets the general registers.
     pub fn set_regs(&self, regs: &kvm_regs) -> Result<(), EngineError> {
         self.step_is_lost();
+        self.kept.set(None);
         self.fd.set_regs(regs).map_err(failed("set the registers"))
     }
 
     /// Segment, table and control registers.
     pub fn sregs(&self) -> Result<kvm_sregs, EngineError> {
-        self.fd
-            .get_sregs()
-            .map_err(failed("read the system registers"))
+        match self.kept.get() {
+            Some(kept) => Ok(kept.sregs),
+            None => self
+                .fd
+                .get_sregs()
+                .map_err(failed("read the system registers")),
+        }
     }
 
     /// Sets segment, table and control registers.
     pub fn set_sregs(&self, sregs: &kvm_sregs) -> Result<(), EngineError> {
+        self.kept.set(None);
         self.fd
             .set_sregs(sregs)
             .map_err(failed("set the system registers"))

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use logging_channel::{Entry, Position};
 
-pub use breakpoints::{Found, Halt, Search};
+pub use breakpoints::{Found, Halt, Search, Stops, Watched};
 pub use origin::{Described, Origin};
 pub use snapshots::Limits;
 

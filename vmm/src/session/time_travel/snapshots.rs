@@ -193,16 +193,8 @@ impl<S> Snapshots<S> {
 
     /// Drops the one that matters least to a machine that stands at `now`.
     fn thin_out(&mut self, now: u64) {
-        let loss = |index: usize| {
-            let here = self.kept[index].retired;
-            let next = self.kept.get(index + 1).map_or(now, |next| next.retired);
-            let gap = next.abs_diff(self.kept[index - 1].retired);
-            // In parts of a million: integers order alike everywhere.
-            u128::from(gap) * 1_000_000 / u128::from(now.abs_diff(here) + 1)
-        };
-        let least = (1..self.kept.len()).min_by_key(|index| loss(*index));
-        let least = least.expect("there is one besides the first");
-        let gone = self.kept.remove(least);
+        let retired: Vec<u64> = self.kept.iter().map(|kept| kept.retired).collect();
+        let gone = self.kept.remove(matters_least(&retired, now));
         self.pages -= gone.memory.own_pages();
     }
 
@@ -214,5 +206,73 @@ impl<S> Snapshots<S> {
     /// What their memory takes, bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.pages * PAGE_BYTES as u64
+    }
+}
+
+/// Which of the snapshots at these instruction counts, ascending, matters least to a machine that stands at `now`: never the first, of at least two.
+fn matters_least(retired: &[u64], now: u64) -> usize {
+    let loss = |index: usize| {
+        let next = retired.get(index + 1).copied().unwrap_or(now);
+        let gap = next.abs_diff(retired[index - 1]);
+        // In parts of a million: integers order alike everywhere.
+        u128::from(gap) * 1_000_000 / u128::from(now.abs_diff(retired[index]) + 1)
+    };
+    let least = (1..retired.len()).min_by_key(|index| loss(*index));
+    least.expect("there is one besides the first")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is left of snapshots that were taken at these counts, one after the other, if there may be `count` besides the first.
+    fn thinned(taken: impl IntoIterator<Item = u64>, count: usize) -> Vec<u64> {
+        let mut kept = Vec::new();
+        for now in taken {
+            kept.push(now);
+            if kept.len() > count + 1 {
+                let gone = matters_least(&kept, now);
+                kept.remove(gone);
+            }
+        }
+        kept
+    }
+
+    #[test]
+    fn distances_grow_with_the_distance() {
+        let kept = thinned((0..1000).map(|number| number * 50), 20);
+        assert_eq!(kept.len(), 21);
+        assert_eq!(kept[0], 0);
+        let now = 999 * 50;
+        for pair in kept[1..].windows(2) {
+            let (gap, back) = (pair[1] - pair[0], now - pair[0]);
+            assert!(gap <= back.max(50), "{pair:?} of {kept:?}");
+        }
+        let near = kept.iter().filter(|at| now - **at <= now / 8).count();
+        assert!(near >= 6, "{kept:?}");
+        let far = kept.iter().filter(|at| now - **at > now / 2).count();
+        assert!((1..=8).contains(&far), "{kept:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_stays_and_the_order_too(
+            steps in prop::collection::vec(0_u64..1 << 40, 1..60),
+            count in 1_usize..10,
+        ) {
+            let taken: Vec<u64> = steps
+                .iter()
+                .scan(0, |at, step| {
+                    *at += step;
+                    Some(*at)
+                })
+                .collect();
+            let kept = thinned(taken.iter().copied(), count);
+            prop_assert_eq!(kept[0], taken[0]);
+            prop_assert!(kept.len() <= count + 1);
+            prop_assert!(kept.is_sorted());
+        }
     }
 }

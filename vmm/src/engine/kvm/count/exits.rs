@@ -185,13 +185,13 @@ impl ClockSource for Exits {
         guest.vcpu.interrupt(vector)
     }
 
-    fn save(&self) -> SourceState {
-        SourceState {
+    fn save(&self) -> Option<SourceState> {
+        Some(SourceState {
             kind: CountKind::Exits,
             instructions: self.instructions,
             retired: 0,
             accepts_interrupts: self.accepts_interrupts,
-        }
+        })
     }
 
     fn restore(&mut self, state: &SourceState) -> bool {

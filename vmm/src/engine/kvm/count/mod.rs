@@ -1,16 +1,24 @@
 //! Clock sources: how KVM runs a guest to a goal, and what it has counted then.
 //!
 //! ```text
-//!  KvmEngine::run(goal) ─► ClockSource::run(guest, goal) ─┬─► Exits:   enter; single-step short stretches
-//!                                                         └─► Steps:   single-step everything, exactly
+//!                                             ┌─► Exits      free; short stretches from an exit single-stepped
+//!  KvmEngine::run(goal) ─► ClockSource::run ──┼─► Steps      every instruction single-stepped: what the software CPU counts
+//!                                             └─► Branches   free to somewhat before the goal, the rest single-stepped
 //! ```
 
+pub mod approach;
+mod branches;
 mod exits;
+mod hardware;
+mod processor;
+mod simulated;
 mod steps;
 
-pub use exits::Exits;
-pub use steps::Steps;
+pub use processor::BranchCounter;
 
+use self::{
+    branches::Branches, exits::Exits, hardware::Hardware, simulated::Simulated, steps::Steps,
+};
 use super::guest::Guest;
 use crate::engine::{ClockKind, EngineError, Exit, Goal, Stop};
 
@@ -23,6 +31,15 @@ pub enum CountKind {
     Exits,
     /// Every instruction, by stepping over each: slow and exact.
     Step,
+    /// Conditional branches, by the processor's counter. Not run on hardware yet.
+    Hardware,
+    /// Conditional branches, by a counter that is simulated. For tests.
+    Simulated {
+        /// Of how late it is.
+        seed: u64,
+        /// Instructions that it may be later than it says.
+        beyond: u64,
+    },
 }
 
 impl CountKind {
@@ -32,6 +49,8 @@ impl CountKind {
         match self {
             Self::Exits => "exits",
             Self::Step => "step",
+            Self::Hardware => "hardware",
+            Self::Simulated { .. } => "simulated",
         }
     }
 
@@ -40,6 +59,7 @@ impl CountKind {
     pub fn of_clock(name: &str) -> Self {
         match name {
             steps::CLOCK => Self::Step,
+            _ if name.starts_with(processor::CLOCKS) => Self::Hardware,
             _ => Self::Exits,
         }
     }
@@ -53,6 +73,10 @@ pub fn source(kind: CountKind) -> Result<Box<dyn ClockSource + Send>, EngineErro
     Ok(match kind {
         CountKind::Exits => Box::new(Exits::default()),
         CountKind::Step => Box::new(Steps::default()),
+        CountKind::Hardware => Box::new(Branches::new(Hardware::new()?)),
+        CountKind::Simulated { seed, beyond } => {
+            Box::new(Branches::new(Simulated::new(seed, beyond)))
+        }
     })
 }
 
@@ -99,8 +123,8 @@ pub trait ClockSource {
     /// Injects an interrupt, where it is accepted.
     fn interrupt(&mut self, guest: &mut Guest, vector: u8) -> Result<(), EngineError>;
 
-    /// Its state; the last exit's instruction is over.
-    fn save(&self) -> SourceState;
+    /// Its state; the last exit's instruction is over. `None` if this source's cannot be saved.
+    fn save(&self) -> Option<SourceState>;
 
     /// Goes on from a state. False if it is another source's.
     fn restore(&mut self, state: &SourceState) -> bool;

@@ -89,13 +89,13 @@ impl ClockSource for Steps {
         self.stepper.interrupt(guest, vector)
     }
 
-    fn save(&self) -> SourceState {
-        SourceState {
+    fn save(&self) -> Option<SourceState> {
+        Some(SourceState {
             kind: CountKind::Step,
             instructions: self.since_exit,
             retired: self.retired,
             accepts_interrupts: self.stepper.accepts_interrupts(),
-        }
+        })
     }
 
     fn restore(&mut self, state: &SourceState) -> bool {

@@ -23,7 +23,7 @@ mod instruction;
 mod transfer;
 mod user;
 
-use iced_x86::Instruction;
+use iced_x86::{FlowControl, Instruction};
 use kvm_bindings::kvm_regs;
 
 use self::{
@@ -66,6 +66,8 @@ struct Shortened {
 #[derive(Debug, Default)]
 pub struct Stepper {
     shortened: Option<Shortened>,
+    /// The last step was over a conditional branch.
+    branched: bool,
     /// The instruction of the last exit is over, and counts, once the answer is there.
     counts_later: bool,
     accepts_interrupts: bool,
@@ -96,6 +98,17 @@ impl Stepper {
         self.accepts_interrupts
     }
 
+    /// Whether the last step was over a conditional branch.
+    pub fn branched(&self) -> bool {
+        self.branched
+    }
+
+    /// The guest was run without a step, and has stopped or exited.
+    pub fn ran(&mut self, guest: &mut Guest) -> Result<(), EngineError> {
+        (self.shortened, self.counts_later, guest.shown) = (None, false, None);
+        self.settle(guest)
+    }
+
     /// Goes on by at least one count and at most `most`, unless an exit comes before.
     pub fn step(&mut self, guest: &mut Guest, most: u64) -> Result<Stepped, EngineError> {
         let place = place(guest)?;
@@ -111,6 +124,8 @@ impl Stepper {
             (Manner::Return(way), Some(next)) => transfer::go_back(guest, &place, &next, way)?,
             _ => single(guest, &place, next.as_ref(), manner)?,
         };
+        self.branched = matches!(stepped, Stepped::Counted(_))
+            && next.is_some_and(|next| next.flow_control() == FlowControl::ConditionalBranch);
         if let Stepped::Exited(counts, exit) = &mut stepped {
             // What goes between a device and memory is done again once the device has answered; everything else is over.
             let with_memory = matches!(exit, Exit::MmioRead { .. } | Exit::MmioWrite { .. })

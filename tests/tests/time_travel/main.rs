@@ -1,28 +1,17 @@
 //! A replay that goes anywhere: whatever the way to a moment, the machine is the same there.
 
+mod breakpoints;
+mod engines;
+
 use std::{cell::RefCell, sync::Arc};
 
-use lockstep_tests::{
-    exactness::{Subject, record},
-    images,
-};
+use lockstep_tests::exactness::{Subject, record};
 use logging_channel::{Digest, Entry, Event, Position};
 use proptest::{prelude::*, test_runner::TestRunner};
 use vmm::{
-    engine::{
-        Checkpoint, ClockKind, CpuMode, Engine, EngineError, FloatingPoint, Goal, Registers, Reply,
-        Stop, checkpoint::Point, soft::SoftEngine,
-    },
+    engine::{Checkpoint, soft::SoftEngine},
     inputs::Situation,
-    machine::{
-        Machine,
-        boot::{BootState, TscRewrite},
-    },
-    session::{
-        setup::SetupError,
-        time_travel::{Arrival, Found, Halt, Limits, Origin, TimeMachine, TravelError},
-    },
-    symbols::Symbols,
+    session::time_travel::{Arrival, Limits, TimeMachine},
 };
 
 /// Typed bytes; timer interrupts and HLT; interrupts in the middle of computing; faults.
@@ -295,186 +284,43 @@ fn what_is_printed_is_told_once_and_in_order() {
     assert_eq!(printed, expected);
 }
 
-/// The software CPU without its memory of earlier states.
-struct Forgetful(SoftEngine);
-
-impl Engine for Forgetful {
-    fn clock(&self) -> String {
-        self.0.clock()
-    }
-    fn clock_kind(&self) -> ClockKind {
-        self.0.clock_kind()
-    }
-    fn cpu_model(&self) -> String {
-        self.0.cpu_model()
-    }
-    fn boot(&mut self, state: &BootState) -> Result<(), EngineError> {
-        self.0.boot(state)
-    }
-    fn run(&mut self, goal: Goal) -> Result<Stop, EngineError> {
-        self.0.run(goal)
-    }
-    fn reply(&mut self, reply: Reply) -> Result<(), EngineError> {
-        self.0.reply(reply)
-    }
-    fn instructions(&self) -> u64 {
-        self.0.instructions()
-    }
-    fn retired(&self) -> Option<u64> {
-        self.0.retired()
-    }
-    fn accepts_interrupts(&self) -> bool {
-        self.0.accepts_interrupts()
-    }
-    fn interrupt(&mut self, vector: u8) -> Result<(), EngineError> {
-        self.0.interrupt(vector)
-    }
-    fn registers(&mut self) -> Result<Registers, EngineError> {
-        self.0.registers()
-    }
-    fn mode(&mut self) -> Result<CpuMode, EngineError> {
-        self.0.mode()
-    }
-    fn floating_point(&mut self) -> Result<FloatingPoint, EngineError> {
-        self.0.floating_point()
-    }
-}
-
-impl Checkpoint for Forgetful {
-    type Saved = ();
-
-    fn checkpoint(&mut self) -> Result<Point<()>, EngineError> {
-        Ok(Point::Never)
-    }
-
-    fn go_back(&mut self, (): &()) -> Result<(), EngineError> {
-        unreachable!("it gave no state")
-    }
-}
-
-impl Origin<Forgetful> for Subject {
-    fn boot(&self) -> Result<Machine<Forgetful>, SetupError> {
-        Ok(self.machine_on(TscRewrite::Leave, |memory| {
-            Forgetful(SoftEngine::new(memory).expect("everywhere"))
-        }))
-    }
-}
-
+/// However little is kept: it is less to go back to, and nothing else.
 #[test]
-fn an_engine_that_cannot_go_back_boots_anew() {
-    let sleeper = || Subject::bare("sleeper", "count=5 hz=200", "sleeper end");
-    let logged = Logged::new(sleeper());
+fn snapshots_are_bounded_in_number_and_bytes() {
+    let logged = Logged::new(Subject::bare(
+        "user",
+        "count=5 loops=2000 hz=200",
+        "user end",
+    ));
     let marks = passed(&logged);
-    let machine = || sleeper().boot().expect("a machine");
-    let (early, late) = (marks[marks.len() / 4], marks[marks.len() / 2]);
-
-    let mut stuck = TimeMachine::new(machine(), logged.log.clone(), Some(LIMITS));
-    go(&mut stuck, late.0);
-    let refused = stuck.run_to(early.0);
+    let roomy = Limits {
+        count: 1000,
+        ..LIMITS
+    };
+    let kept = |limits| {
+        let mut machine = logged.travel(Some(limits));
+        for place in [marks.len() - 1, 3, marks.len() / 2, 0, marks.len() / 2] {
+            let (to, expected) = marks[place];
+            go(&mut machine, to);
+            assert_eq!(digest(&mut machine), expected, "at {to}");
+        }
+        machine.kept()
+    };
+    let (many, bytes) = kept(roomy);
+    assert!(many > 8, "{many}");
+    // As much as all of them together, once more for each, would be far more.
+    assert!(bytes < 16 << 20, "{bytes} bytes");
+    let (few, _) = kept(Limits { count: 3, ..roomy });
+    assert_eq!(few, 4);
+    let tight = bytes / 2;
+    let (fewer, less) = kept(Limits {
+        bytes: tight,
+        ..roomy
+    });
     assert!(
-        matches!(refused, Err(TravelError::NoWayBack { at, to }) if at == late.0 && to == early.0)
+        fewer < many && (fewer == 1 || less <= tight),
+        "{fewer}, {less}"
     );
-
-    let mut machine = TimeMachine::new(machine(), logged.log.clone(), Some(LIMITS))
-        .with_origin(Box::new(sleeper()));
-    for (to, expected) in [late, early, late, marks[0]] {
-        go(&mut machine, to);
-        assert_eq!(digest(&mut machine), expected);
-    }
-    assert_eq!(machine.kept(), (0, 0));
-}
-
-/// The departures at addresses, found by single steps: those where the step before was elsewhere.
-fn found_step_by_step(logged: &Logged, addresses: &[u64]) -> Vec<(Position, u64)> {
-    let mut machine = logged.travel(None);
-    machine.settle().expect("it replays");
-    let mut found = Vec::new();
-    let mut before = 0;
-    loop {
-        let rip = linear_rip(&mut machine);
-        if rip != before && addresses.contains(&rip) {
-            found.push((machine.position(), rip));
-        }
-        before = rip;
-        if machine.step().expect("it replays").is_some() {
-            return found;
-        }
-    }
-}
-
-fn linear_rip(machine: &mut TimeMachine<SoftEngine>) -> u64 {
-    let view = machine.machine_mut().view().expect("registers");
-    view.linear_rip()
-}
-
-#[test]
-fn breakpoints_are_found_forwards_and_backwards_where_steps_find_them() {
-    for (subject, name, functions) in [
-        (
-            Subject::bare("sleeper", "count=4 hz=200", "sleeper end"),
-            "sleeper",
-            ["line_0", "wait_for_interrupt", "wait_end"],
-        ),
-        (
-            Subject::bare("user", "count=3 loops=500 hz=500", "user end"),
-            "user",
-            ["line_0", "user_leave", "exception"],
-        ),
-    ] {
-        let elf = std::fs::read(images::bare(name)).expect("a guest");
-        let symbols = Symbols::of_elf(&elf);
-        let addresses = functions.map(|name| symbols.address(name).expect("a function"));
-        let logged = Logged::new(subject);
-        let expected = found_step_by_step(&logged, &addresses);
-        assert!(expected.len() > 3, "{expected:?}");
-        let mut machine = logged.travel(Some(LIMITS));
-        for slice in [1, 7, 333, u64::MAX] {
-            assert_eq!(forwards(&mut machine, &addresses, slice), expected);
-            assert_eq!(backwards(&mut machine, &addresses, slice), expected);
-        }
-        assert_eq!(forwards(&mut machine, &[], 1000), []);
-    }
-}
-
-/// Every breakpoint from the log's beginning on.
-fn forwards(
-    machine: &mut TimeMachine<SoftEngine>,
-    addresses: &[u64],
-    slice: u64,
-) -> Vec<(Position, u64)> {
-    go(machine, Position::default());
-    let mut found = Vec::new();
-    loop {
-        match machine.run_to_breakpoint(addresses, FAR, slice) {
-            Ok(None) => {}
-            Ok(Some(Halt::Breakpoint)) => found.push((machine.position(), linear_rip(machine))),
-            Ok(Some(Halt::Stopped(Arrival::Ended(_)))) => return found,
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-/// Every breakpoint back to the log's beginning, in the order of positions.
-fn backwards(
-    machine: &mut TimeMachine<SoftEngine>,
-    addresses: &[u64],
-    slice: u64,
-) -> Vec<(Position, u64)> {
-    let mut found = Vec::new();
-    let mut search = machine.search_back();
-    loop {
-        match machine.search(&mut search, addresses, slice) {
-            Ok(None) => {}
-            Ok(Some(Found::Breakpoint)) => {
-                found.push((machine.position(), linear_rip(machine)));
-                search = machine.search_back();
-            }
-            Ok(Some(Found::Beginning)) => {
-                assert_eq!(machine.position(), Position::default());
-                found.reverse();
-                return found;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
+    let (one, _) = kept(Limits { bytes: 0, ..roomy });
+    assert_eq!(one, 1, "the beginning stays");
 }
