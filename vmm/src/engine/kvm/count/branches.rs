@@ -176,8 +176,4 @@ impl<C: Counter> ClockSource for Branches<C> {
     fn restore(&mut self, _state: &SourceState) -> bool {
         false
     }
-
-    fn settle_kick(&mut self, _guest: &mut Guest) -> Result<Stop, EngineError> {
-        unreachable!("a clock of instructions has no kicker")
-    }
 }
