@@ -26,6 +26,17 @@ pub struct KindBudget {
     pub per_s: f64,
 }
 
+/// State deltas: stretches that a guest on a clock of exits computed without one, by their result.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DeltaBudget {
+    /// How many.
+    pub count: u64,
+    /// A second of guest time.
+    pub per_s: f64,
+    /// All their pages and states, before the log's own compression, bytes.
+    pub bytes: u64,
+}
+
 /// What a log consists of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LogBudget {
@@ -39,6 +50,8 @@ pub struct LogBudget {
     pub payload_bytes: u64,
     /// Megabits (10⁶) a second of guest time.
     pub megabits_per_s: f64,
+    /// State deltas, if there are any.
+    pub deltas: Option<DeltaBudget>,
     /// What the files take, with frames and compression, bytes.
     pub file_bytes: u64,
     /// The guest's time at the end, seconds since boot.
@@ -60,14 +73,17 @@ impl LogBudget {
                 share: tally.bytes as f64 / total.bytes.max(1) as f64,
                 payload_bytes: tally.payload_bytes,
                 megabits_per_s: statistics.megabits_per_s(tally.bytes),
-                per_s: if guest_s > 0.0 {
-                    tally.count as f64 / guest_s
-                } else {
-                    0.0
-                },
+                per_s: rate(tally.count, guest_s),
             })
         });
+        let states = statistics.of(EventKind::State);
+        let deltas = (states.count > 0).then(|| DeltaBudget {
+            count: states.count,
+            per_s: rate(states.count, guest_s),
+            bytes: states.bytes + statistics.of(EventKind::Pages).bytes,
+        });
         Self {
+            deltas,
             kinds: kinds.collect(),
             count: total.count,
             bytes: total.bytes,
@@ -76,6 +92,15 @@ impl LogBudget {
             file_bytes,
             guest_s,
         }
+    }
+}
+
+/// So many in this time, a second; 0 where no time has passed.
+fn rate(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 {
+        count as f64 / seconds
+    } else {
+        0.0
     }
 }
 
@@ -110,6 +135,15 @@ impl fmt::Display for LogBudget {
             self.kinds.iter().map(|row| row.per_s).sum::<f64>(),
             self.megabits_per_s
         )?;
+        if let Some(deltas) = &self.deltas {
+            writeln!(
+                f,
+                "{} state deltas, {:.1} a second, {} bytes each on the average",
+                deltas.count,
+                deltas.per_s,
+                deltas.bytes / deltas.count
+            )?;
+        }
         writeln!(
             f,
             "{:.3} s of guest time; {} bytes came from outside; {} bytes on disk",
@@ -150,6 +184,42 @@ mod tests {
         let table = budget.to_string();
         assert!(
             table.contains("95.0%") && table.contains("77 bytes on disk"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn state_deltas_are_counted_with_their_pages() {
+        let mut statistics = Statistics::default();
+        let mut add = |event, bytes| {
+            let at = Position::default();
+            statistics.add(&Entry { seq: 1, at, event }, bytes);
+        };
+        add(
+            Event::Tick {
+                guest_ns: 2_000_000_000,
+            },
+            5,
+        );
+        for _ in 0..2 {
+            let pages = Event::Pages {
+                part: 0,
+                ranges: vec![],
+                bytes: vec![],
+            };
+            add(pages, 1000);
+            let state = Event::State {
+                parts: 1,
+                bytes: vec![],
+            };
+            add(state, 200);
+        }
+        let budget = LogBudget::new(&statistics, 0);
+        let deltas = budget.deltas.as_ref().expect("there are some");
+        assert_eq!((deltas.count, deltas.bytes), (2, 2400));
+        let table = budget.to_string();
+        assert!(
+            table.contains("2 state deltas, 1.0 a second, 1200 bytes each"),
             "{table}"
         );
     }
