@@ -323,45 +323,35 @@ on_every_engine! {
     }
 }
 
-/// KVM that steps: an interrupt between exits, one instruction from where it was.
+/// A guest that only computes. Its registers count the rounds, and it prints a hash of those at which it was interrupted: the first digest or output
+/// behind a late interrupt is another. Before that, a correction of its clock may step back.
+fn expect_a_late_interrupt_to_show(recording: &Recording, instructions: u64) {
+    let what = format!("an interrupt {instructions} instructions late");
+    expect_divergence(recording, &what, |entries| {
+        let index = computing(entries);
+        entries[index].at.instructions += instructions;
+        let shows = entries[index..]
+            .iter()
+            .position(|entry| matches!(entry.event, Event::Digest { .. } | Event::Output { .. }));
+        Shows::Between(index, index + shows.expect("a digest, or an output"))
+    });
+}
+
+/// Some rounds late: within one, what is left on the stack would be all, and is overwritten.
 #[test]
-fn an_interrupt_one_instruction_late_is_found_on_kvm_that_steps() {
+fn a_late_interrupt_shows_on_kvm_that_steps() {
     let guest = Guest {
         count: CountKind::Step,
         ..Guest::bare(EngineKind::Kvm, "spinner", "count=5 hz=100")
     };
-    let recording = Recording::make(&guest, 1);
-    // The last one: what an earlier one left on the stack is overwritten.
-    expect_divergence(&recording, "an interrupt that is late", |entries| {
-        let mut interrupts = (0..entries.len())
-            .rev()
-            .filter(|place| matches!(entries[*place].event, Event::Interrupt { .. }));
-        let place = interrupts.next().expect("there are interrupts");
-        let at = entries[place].at;
-        assert!(at.instructions > 0, "it is at an exit");
-        entries[place].at.instructions += 1;
-        Shows::Between(place, entries.len() - 1)
-    });
+    expect_a_late_interrupt_to_show(&Recording::make(&guest, 1), 200);
 }
 
-/// Interrupts in the middle of computing, on an engine that stops anywhere.
 #[test]
-fn an_interrupt_some_instructions_late_is_told_at_the_next_digest() {
+fn a_late_or_a_missing_interrupt_shows_where_a_guest_computes() {
     let guest = Guest::bare(EngineKind::Soft, "spinner", "count=30 hz=200");
     let recording = Recording::make(&guest, 1);
-    // Its registers count the rounds: the first digest, or what it prints of them, is another. Before that, a correction of its clock may step back.
-    expect_divergence(
-        &recording,
-        "an interrupt 2,000 instructions late",
-        |entries| {
-            let index = computing(entries);
-            entries[index].at.instructions += 2_000;
-            let shows = entries[index..].iter().position(|entry| {
-                matches!(entry.event, Event::Digest { .. } | Event::Output { .. })
-            });
-            Shows::Between(index, index + shows.expect("a digest, or an output"))
-        },
-    );
+    expect_a_late_interrupt_to_show(&recording, 2_000);
     // Without it there is no exit any more, and the log has one.
     let mut gone = Position::default();
     let (position, expected, actual) =
