@@ -102,6 +102,9 @@ impl Faulty {
             return Ok(());
         }
         let at = self.fault.at;
+        if at == Position::default() {
+            return Err(FaultError::AtTheBeginning.into());
+        }
         if self.replay.run_to(at)? != Arrival::Reached {
             let next = self.replay.position();
             return Err(FaultError::NoPosition { at, next }.into());

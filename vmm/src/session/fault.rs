@@ -61,6 +61,11 @@ pub enum FaultError {
         /// Where the machine stands.
         next: Position,
     },
+    /// Nothing can be told apart from before.
+    #[error(
+        "A fault at 0+0 has no moment before it to be compared with: give a later position, such as 0+1"
+    )]
+    AtTheBeginning,
     /// See [`EngineError`].
     #[error(transparent)]
     Engine(#[from] EngineError),
