@@ -48,7 +48,7 @@ pub enum CountArg {
     /// Exits
     #[default]
     Auto,
-    /// Exits alone: full speed; a guest that computes without one gets no interrupts
+    /// Exits alone: full speed; a guest that computes without one is stopped for late inputs (--late-input-limit)
     Exits,
     /// Every instruction, by stepping over each: exact, and a thousand times slower
     Step,
