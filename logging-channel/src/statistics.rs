@@ -100,7 +100,11 @@ impl Statistics {
         self.kinds[kind as usize].add(Tally {
             count: 1,
             bytes,
-            payload_bytes: entry.event.payload_bytes() as u64,
+            payload_bytes: match kind {
+                // What they carry is the guest's own.
+                EventKind::Pages | EventKind::State => 0,
+                _ => entry.event.payload_bytes() as u64,
+            },
         });
         // A log that is not in order is somebody else's finding.
         self.guest_ns = self.guest_ns.max(entry.event.guest_ns().unwrap_or(0));
@@ -176,6 +180,11 @@ mod tests {
         statistics.add(&entry(2, Event::Interrupt { vector: 32 }), 4);
         statistics.add(&entry(3, Event::Frame { bytes: vec![0; 90] }), 100);
         statistics.add(&entry(4, Event::Interrupt { vector: 32 }), 4);
+        let state = Event::State {
+            parts: 0,
+            bytes: vec![0; 50],
+        };
+        statistics.add(&entry(5, state), 60);
         assert_eq!(
             statistics.of(EventKind::Interrupt),
             Tally {
@@ -187,12 +196,12 @@ mod tests {
         assert_eq!(
             statistics.total(),
             Tally {
-                count: 4,
-                bytes: 113,
+                count: 5,
+                bytes: 173,
                 payload_bytes: 90
             }
         );
-        assert_eq!(statistics.last().map(|(seq, _)| seq), Some(4));
+        assert_eq!(statistics.last().map(|(seq, _)| seq), Some(5));
         assert!((statistics.megabits_per_s(125_000) - 1.0).abs() < 1e-9);
     }
 

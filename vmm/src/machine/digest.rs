@@ -1,6 +1,6 @@
 //! Digests of a machine's state: what two replicas compare.
 //!
-//! A periodic digest covers registers, devices and one stripe of memory, in turn, so that its cost is small and
+//! A periodic digest covers registers, devices, the guest's clock and one stripe of memory, in turn, so that its cost is small and
 //! bounded and every page is seen again and again. Whoever feeds the machine says when it is time for one
 //! ([`crate::inputs::Next::Digest`]). The digest at the end covers all of memory.
 
@@ -14,7 +14,7 @@ use crate::engine::{Engine, EngineError};
 pub const STRIPE_BYTES: u64 = 256 << 10;
 
 impl<E: Engine> Machine<E> {
-    /// Digest of registers, devices and the memory stripe whose turn it is: stripe 0 first, then the next with each digest.
+    /// Digest of registers, devices, clock and the memory stripe whose turn it is: stripe 0 first, then the next with each digest.
     ///
     /// # Errors
     /// If the engine cannot read its registers.
@@ -25,7 +25,7 @@ impl<E: Engine> Machine<E> {
         self.digest(stripe * STRIPE_BYTES, STRIPE_BYTES)
     }
 
-    /// Digest of registers, devices and all of memory.
+    /// Digest of registers, devices, clock and all of memory.
     ///
     /// # Errors
     /// If the engine cannot read its registers.
@@ -42,6 +42,8 @@ impl<E: Engine> Machine<E> {
         let registers = (self.engine.registers()?, self.engine.floating_point()?);
         hasher.update(&canonical_bytes(&registers));
         self.devices.digest_into(&mut hasher);
+        // A clock that is wrong shows long before the guest looks at it.
+        hasher.update(&canonical_bytes(&(self.clock, self.engine.retired())));
         let end = (from + length).min(self.memory_bytes());
         let mut buffer = vec![0; STRIPE_BYTES as usize];
         let mut address = from;
