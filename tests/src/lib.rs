@@ -8,4 +8,5 @@ pub mod images;
 pub mod in_process;
 pub mod rig;
 pub mod snippet;
+pub mod told;
 pub mod twins;

@@ -1,15 +1,16 @@
 //! What a replica's own log is good for: after a crash either log replays anywhere, and a replica that parts from its log says where.
 
-use std::{path::Path, process::Command};
+use std::{ffi::OsStr, path::Path};
 
 use lockstep_tests::{
     images, on_every_engine,
     rig::{self, CALM, PATIENCE, Scene, ask},
+    told,
 };
 use vmm::{
     demo::{ArbiterKind, DemoError, Guest, Member},
     engine::EngineKind,
-    host::{Event, StampedEvent},
+    host::Event,
     symbols::Symbols,
 };
 
@@ -18,22 +19,11 @@ const HALTED: i32 = 3;
 
 /// Replays a log on no more than the log itself, and returns the events of the replay.
 fn replay(log: &Path, folder: &Path) -> Vec<Event> {
-    let events = folder.join("replay.events");
-    drop(std::fs::remove_file(&events));
-    let output = Command::new(images::lockstep())
-        .args(["replay", "--verify", "--console", "none", "--log"])
-        .arg(log)
-        .arg("--events")
-        .arg(&events)
-        .output()
-        .expect("lockstep runs");
+    let options = ["replay", "--verify", "--console", "none", "--log"].map(OsStr::new);
+    let (output, events) = told::run(options.into_iter().chain([log.as_os_str()]), folder);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    let text = std::fs::read_to_string(events).expect("events");
-    let events = text
-        .lines()
-        .map(|line| StampedEvent::parse(line).expect("an events line").event);
-    events.collect()
+    events
 }
 
 /// A pair whose replicas keep logs, the images in them.

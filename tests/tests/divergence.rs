@@ -3,21 +3,18 @@
 //! What is *compared* shows at its own position: outputs, digests, interrupts, reads of time, the end. What is put in, such as a correction of the guest's
 //! clock, shows at the first thing behind it that is compared and depends on it: each test says which.
 
-use std::{path::Path, process::Command};
+use std::{ffi::OsString, path::Path, process::Command};
 
 use lockstep_tests::{
     engines::EngineKind,
-    images, on_every_engine,
+    images, on_every_engine, told,
     twins::{Guest, Recording},
 };
 use logging_channel::{
     Digest, Entry, Event, Position,
     log_file::{LogOptions, LogReader, LogWriter},
 };
-use vmm::{
-    engine::kvm::CountKind,
-    host::{Event as Told, StampedEvent},
-};
+use vmm::{engine::kvm::CountKind, host::Event as Told};
 
 /// Exit code of a replay that parted from its log.
 const HALTED: i32 = 3;
@@ -51,19 +48,10 @@ fn write(recording: &Recording, mut entries: Vec<Entry>) -> std::path::PathBuf {
 
 /// Replays `log` on `recording`'s machine: the exit code, and the events.
 fn replay(recording: &Recording, log: &Path) -> (Option<i32>, Vec<Told>) {
-    let events = recording.folder().join("events");
-    drop(std::fs::remove_file(&events));
-    let output = Command::new(images::lockstep())
-        .args(recording.replay_arguments(log))
-        .args(["--console", "none", "--verify", "--events"])
-        .arg(&events)
-        .output()
-        .expect("lockstep runs");
-    let text = std::fs::read_to_string(events).expect("events");
-    let events = text
-        .lines()
-        .map(|line| StampedEvent::parse(line).expect("an events line").event);
-    (output.status.code(), events.collect())
+    let options = ["--console", "none", "--verify"].map(OsString::from);
+    let arguments = recording.replay_arguments(log).into_iter().chain(options);
+    let (output, events) = told::run(arguments, recording.folder());
+    (output.status.code(), events)
 }
 
 /// Where a change must show.

@@ -1,9 +1,12 @@
 //! `lockstep doctor`, and that `--engine auto` does what it says.
 
-use std::process::{Command, Output};
+use std::{
+    ffi::OsString,
+    process::{Command, Output},
+};
 
-use lockstep_tests::images;
-use vmm::host::{Event, StampedEvent};
+use lockstep_tests::{images, told};
+use vmm::host::Event;
 
 fn doctor(options: &[&str]) -> Output {
     let output = Command::new(images::lockstep())
@@ -45,24 +48,18 @@ fn auto_takes_the_engine_that_the_doctor_names() {
     let report: serde_json::Value =
         serde_json::from_slice(&doctor(&["--json"]).stdout).expect("one JSON object");
     let folder = tempfile::tempdir().expect("a folder");
-    let events = folder.path().join("events");
-    let output = Command::new(images::lockstep())
-        .args(["run", "--memory", "16M", "--console", "none"])
-        .args(["--cmdline", "count=1 hz=200", "--events"])
-        .arg(&events)
-        .arg("--kernel")
-        .arg(images::bare("sleeper"))
-        .output()
-        .expect("lockstep runs");
+    let mut arguments = ["run", "--memory", "16M", "--console", "none"]
+        .map(OsString::from)
+        .to_vec();
+    arguments.extend(["--cmdline", "count=1 hz=200", "--kernel"].map(OsString::from));
+    arguments.push(images::bare("sleeper").into());
+    let (output, events) = told::run(arguments, folder.path());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    let text = std::fs::read_to_string(events).expect("events");
-    let taken = text
-        .lines()
-        .find_map(|line| match StampedEvent::parse(line).ok()?.event {
-            Event::Engine { engine, .. } => Some(engine.name()),
-            _ => None,
-        });
+    let taken = events.iter().find_map(|event| match event {
+        Event::Engine { engine, .. } => Some(engine.name()),
+        _ => None,
+    });
     assert_eq!(taken, report["auto"]["engine"].as_str());
     assert!(
         said.contains(&format!("engine {}: ", taken.expect("a name"))),

@@ -3,18 +3,18 @@
 //!
 //! `LOCKSTEP_FAULT_SEED` chooses other faults. The software CPU stops anywhere, so all of it is exact here.
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use lockstep_tests::{
     engines::EngineKind,
     exactness::random::Random,
-    images,
+    images, told,
     twins::{Guest, Recording, Talk},
 };
 use logging_channel::{Entry, Position, log_file::LogReader};
 use vmm::{
     engine::{AnyEngine, Registers, kvm::CountKind},
-    host::{Event, StampedEvent},
+    host::Event,
     inputs::Situation,
     machine::boot::BootProtocol,
     session::{
@@ -91,20 +91,11 @@ impl Subject {
 
     /// Puts the fault in; what is told of it.
     fn inject(&self, fault: &str) -> (Option<i32>, Vec<Event>) {
-        let events = self.recording.folder().join("events");
-        drop(std::fs::remove_file(&events));
-        let output = Command::new(images::lockstep())
-            .args(self.recording.replay_arguments(&self.recording.log()))
-            .args(["--console", "none", "--verify", "--inject", fault])
-            .arg("--events")
-            .arg(&events)
-            .output()
-            .expect("lockstep runs");
-        let text = std::fs::read_to_string(events).expect("events");
-        let events = text
-            .lines()
-            .map(|line| StampedEvent::parse(line).expect("an events line").event);
-        (output.status.code(), events.collect())
+        let replay = self.recording.replay_arguments(&self.recording.log());
+        let options = ["--console", "none", "--verify", "--inject", fault].map(OsString::from);
+        let (output, events) =
+            told::run(replay.into_iter().chain(options), self.recording.folder());
+        (output.status.code(), events)
     }
 
     /// Whether there is no moment between the two.

@@ -1,6 +1,7 @@
 //! A debugger goes to and fro in a replay: Debian's gdb on a kernel and on a bare-metal guest.
 
 use std::{
+    ffi::OsString,
     io::{Read, Write},
     net::TcpStream,
     path::PathBuf,
@@ -10,12 +11,12 @@ use std::{
 
 use lockstep_tests::{
     debugger::DebuggedReplay,
-    images,
+    images, told,
     twins::{Guest, Recording, Talk},
 };
 use vmm::{
     engine::{EngineKind, kvm::CountKind},
-    host::{Event, StampedEvent},
+    host::Event,
     machine::boot::BootProtocol,
 };
 
@@ -155,30 +156,23 @@ fn gdb_stops_in_a_kernel_function_steps_back_and_lands_where_it_came_from() {
 
 /// What `replay --until` says: RIP and RSP, and the digest.
 fn stopped_at(recording: &Recording, position: &str) -> ([u64; 2], String) {
-    let events = recording.folder().join("until.events");
-    let output = Command::new(images::lockstep())
-        .args(recording.replay_arguments(&recording.log()))
-        .args(["--console", "none", "--until", position, "--events"])
-        .arg(&events)
-        .output()
-        .expect("lockstep runs");
+    let options = ["--console", "none", "--until", position].map(OsString::from);
+    let arguments = recording.replay_arguments(&recording.log());
+    let (output, events) = told::run(arguments.into_iter().chain(options), recording.folder());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains(&format!("stopped at {position}")), "{said}");
     assert!(said.contains("64-bit kernel mode"), "{said}");
-    let text = std::fs::read_to_string(events).expect("events");
-    let stopped = text
-        .lines()
-        .find_map(|line| match StampedEvent::parse(line).ok()?.event {
-            Event::Stopped {
-                position: at,
-                general,
-                rip,
-                digest,
-                ..
-            } if at.to_string() == position => Some(([rip, general[6]], digest)),
-            _ => None,
-        });
+    let stopped = events.into_iter().find_map(|event| match event {
+        Event::Stopped {
+            position: at,
+            general,
+            rip,
+            digest,
+            ..
+        } if at.to_string() == position => Some(([rip, general[6]], digest)),
+        _ => None,
+    });
     stopped.expect("the replay told where it stopped")
 }
 

@@ -158,21 +158,25 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn shares_and_rates_are_of_all_bytes_and_guest_time() {
+    /// Of events, each with the bytes that it takes.
+    fn statistics_of(events: Vec<(Event, u64)>) -> Statistics {
         let mut statistics = Statistics::default();
-        let mut add = |event, bytes| {
+        for (event, bytes) in events {
             let at = Position::default();
             statistics.add(&Entry { seq: 1, at, event }, bytes);
+        }
+        statistics
+    }
+
+    #[test]
+    fn shares_and_rates_are_of_all_bytes_and_guest_time() {
+        let two_seconds = Event::Tick {
+            guest_ns: 2_000_000_000,
         };
-        add(
-            Event::Tick {
-                guest_ns: 2_000_000_000,
-            },
-            10,
-        );
-        add(Event::Frame { bytes: vec![0; 90] }, 100);
-        add(Event::Frame { bytes: vec![0; 80] }, 90);
+        let frame = |count| Event::Frame {
+            bytes: vec![0; count],
+        };
+        let statistics = statistics_of(vec![(two_seconds, 10), (frame(90), 100), (frame(80), 90)]);
         let budget = LogBudget::new(&statistics, 77);
         assert_eq!(budget.kinds.len(), 2);
         let frames = &budget.kinds[1];
@@ -190,30 +194,21 @@ mod tests {
 
     #[test]
     fn state_deltas_are_counted_with_their_pages() {
-        let mut statistics = Statistics::default();
-        let mut add = |event, bytes| {
-            let at = Position::default();
-            statistics.add(&Entry { seq: 1, at, event }, bytes);
+        let two_seconds = Event::Tick {
+            guest_ns: 2_000_000_000,
         };
-        add(
-            Event::Tick {
-                guest_ns: 2_000_000_000,
-            },
-            5,
-        );
-        for _ in 0..2 {
-            let pages = Event::Pages {
-                part: 0,
-                ranges: vec![],
-                bytes: vec![],
-            };
-            add(pages, 1000);
-            let state = Event::State {
-                parts: 1,
-                bytes: vec![],
-            };
-            add(state, 200);
-        }
+        let pages = Event::Pages {
+            part: 0,
+            ranges: vec![],
+            bytes: vec![],
+        };
+        let state = Event::State {
+            parts: 1,
+            bytes: vec![],
+        };
+        let delta = [(pages, 1000), (state, 200)];
+        let entries = [(two_seconds, 5)].into_iter();
+        let statistics = statistics_of(entries.chain(delta.clone()).chain(delta).collect());
         let budget = LogBudget::new(&statistics, 0);
         let deltas = budget.deltas.as_ref().expect("there are some");
         assert_eq!((deltas.count, deltas.bytes), (2, 2400));
