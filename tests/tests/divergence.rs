@@ -8,7 +8,7 @@ use std::{ffi::OsString, path::Path, process::Command};
 use lockstep_tests::{
     engines::EngineKind,
     images, on_every_engine, told,
-    twins::{Guest, Recording},
+    twins::{Guest, Recording, Talk},
 };
 use logging_channel::{
     Digest, Entry, Event, Position,
@@ -176,6 +176,33 @@ fn waking(entries: &[Entry]) -> usize {
 }
 
 on_every_engine! {
+    /// What came from outside and is another now shows in what the guest makes of it.
+    fn other_input_bytes_show_in_the_guests_answer(engine) {
+        let typed = Guest {
+            talk: Talk::Typed("hello\nlockstep\nquit\n"),
+            ..Guest::bare(engine, "typist", "")
+        };
+        let recording = Recording::make(&typed, 1);
+        expect_divergence(&recording, "another key", |entries| {
+            let index = first(entries, |event| matches!(event, Event::ConsoleInput { .. }));
+            let Event::ConsoleInput { bytes } = &mut entries[index].event else {
+                unreachable!("it was looked for")
+            };
+            bytes[0] ^= 2;
+            Shows::Between(index, last(entries, is_output))
+        });
+
+        let recording = Recording::make(&Guest::bare(engine, "entropy", "count=10"), 1);
+        expect_divergence(&recording, "another random number", |entries| {
+            let index = first(entries, |event| matches!(event, Event::Entropy { .. }));
+            let Event::Entropy { bytes } = &mut entries[index].event else {
+                unreachable!("it was looked for")
+            };
+            bytes[0] ^= 1;
+            Shows::Between(index, last(entries, is_output))
+        });
+    }
+
     fn what_is_compared_is_told_at_its_own_place(engine) {
         let recording = clock(engine);
         let (_, entries) = read(&recording.log());
