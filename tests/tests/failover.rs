@@ -146,6 +146,28 @@ fn computes_on(engine: EngineKind, guest: &str, options_of_guest: &str) {
     }
 }
 
+/// KVM that steps over each instruction: slow, and a pair like any other.
+#[test]
+fn the_primary_of_a_guest_that_is_stepped_is_killed() {
+    let options = bare(ArbiterKind::Tcp, CALM)(EngineKind::Kvm);
+    rig::play(options, |mut scene: Scene| async move {
+        let result = async {
+            scene.rig.start_arbiter().await?;
+            scene.rig.start_backup(&["--count", "step"])?;
+            scene.rig.start_primary(&["--count", "step"])?;
+            scene.rig.wait_until_ready(Member::Primary).await?;
+            let mut client = scene.rig.connect(1, PATIENCE).await?;
+            ask(&mut client, 3).await?;
+            scene.rig.kill(Member::Primary)?;
+            scene.expect_live(Member::Backup).await?;
+            ask(&mut client, 3).await?;
+            Ok(())
+        };
+        let result = result.await;
+        (scene, result)
+    });
+}
+
 story!(
     the_backup_is_killed_and_the_primary_goes_on_alone,
     bare(ArbiterKind::Tcp, CALM),
