@@ -188,7 +188,11 @@ impl PackedDelta {
     /// # Errors
     /// [`DeltaError::State`] if it is none.
     pub fn state(&self) -> Result<Vec<u8>, DeltaError> {
-        zstd::bulk::decompress(&self.state, MAX_STATE_BYTES).map_err(|_| DeltaError::State)
+        // No bytes at all are no frame, whatever zstd says; and no engine's state is empty.
+        let state = zstd::bulk::decompress(&self.state, MAX_STATE_BYTES).ok();
+        state
+            .filter(|state| !state.is_empty())
+            .ok_or(DeltaError::State)
     }
 }
 
