@@ -10,6 +10,8 @@ use logging_channel::{
 };
 use serde::Serialize;
 
+use crate::host::with_causes;
+
 /// How a log ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
@@ -60,7 +62,7 @@ impl LogInfo {
     pub fn read(reader: &mut LogReader) -> Self {
         let (images, bad_images) = match reader.images() {
             Ok(images) => (images, None),
-            Err(error) => (Vec::new(), Some(full_text(&error))),
+            Err(error) => (Vec::new(), Some(with_causes(&error))),
         };
         let mut order = Order::default();
         let mut segments = vec![reader.place().file];
@@ -74,12 +76,12 @@ impl LogInfo {
                 Ok(None) => break order.end(),
                 Err(error @ LogError::Torn { .. }) => {
                     break LogEnd::Torn {
-                        what: full_text(&error),
+                        what: with_causes(&error),
                     };
                 }
                 Err(error) => {
                     break LogEnd::Damaged {
-                        what: full_text(&error),
+                        what: with_causes(&error),
                     };
                 }
             }
@@ -108,17 +110,6 @@ impl LogInfo {
     pub fn is_good(&self) -> bool {
         matches!(self.end, LogEnd::Whole { .. } | LogEnd::Open)
     }
-}
-
-/// An error with its causes.
-fn full_text(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// What must hold from entry to entry.

@@ -13,6 +13,7 @@ use logging_channel::{
 };
 
 use super::{SessionError, reports::Reporter, setup::Prepared};
+use crate::host::with_causes;
 
 /// Where a log is kept, and how.
 #[derive(Clone, Debug)]
@@ -102,14 +103,11 @@ impl BlackBox {
     }
 
     fn tell(&self, error: &dyn std::error::Error) {
-        let mut text = format!("the log has ended, the guest goes on without: {error}");
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text += &format!(": {error}");
-            cause = error.source();
-        }
         if let Some(reporter) = &self.reporter {
-            reporter.note(&text);
+            reporter.note(&format!(
+                "the log has ended, the guest goes on without: {}",
+                with_causes(error)
+            ));
         }
     }
 }
