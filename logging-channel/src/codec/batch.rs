@@ -9,6 +9,8 @@
 //! and times may go back is for who reads the entries. A batch above [`MAX_BATCH_BYTES`] decodes no more than it encodes, so a batch
 //! in memory is bounded like one on the wire.
 
+use std::borrow::Cow;
+
 use serde::de::{DeserializeSeed, Error, SeqAccess, Visitor};
 use serde::ser::{SerializeSeq, SerializeTuple};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -28,13 +30,14 @@ fn guest_time(event: &mut Event) -> Option<&mut u64> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct CompactEntry {
+struct CompactEntry<'a> {
     /// Difference to the entry before.
     exits: Varint,
     /// Difference to the entry before if `exits` is 0, else the number itself.
     instructions: Varint,
     /// Its time is a difference, in the bits of a [`Varint`].
-    event: Event,
+    /// Borrowed as long as nothing of it is changed: frames and pages are not copied.
+    event: Cow<'a, Event>,
 }
 
 /// What the next entry's differences refer to.
@@ -45,10 +48,12 @@ struct Base {
 }
 
 impl Base {
-    fn compact(&mut self, entry: &Entry) -> CompactEntry {
+    fn compact<'a>(&mut self, entry: &'a Entry) -> CompactEntry<'a> {
         let base = std::mem::replace(&mut self.at, entry.at);
-        let mut event = entry.event.clone();
-        if let Some(time) = guest_time(&mut event) {
+        let mut event = Cow::Borrowed(&entry.event);
+        if entry.event.guest_ns().is_some()
+            && let Some(time) = guest_time(event.to_mut())
+        {
             let base = std::mem::replace(&mut self.guest_ns, *time);
             *time = Varint::difference(base, *time).0;
         }
@@ -63,7 +68,7 @@ impl Base {
         }
     }
 
-    fn expand(&mut self, compact: CompactEntry, seq: u64) -> Entry {
+    fn expand(&mut self, compact: CompactEntry<'_>, seq: u64) -> Entry {
         let exits = compact.exits.from(self.at.exits);
         let instructions = if exits == self.at.exits {
             compact.instructions.from(self.at.instructions)
@@ -74,7 +79,7 @@ impl Base {
             exits,
             instructions,
         };
-        let mut event = compact.event;
+        let mut event = compact.event.into_owned();
         if let Some(time) = guest_time(&mut event) {
             *time = Varint(*time).from(self.guest_ns);
             self.guest_ns = *time;
