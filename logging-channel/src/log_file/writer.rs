@@ -78,7 +78,7 @@ impl LogWriter {
     /// # Panics
     ///
     /// If the entries do not follow those before.
-    pub fn append(&mut self, entries: Vec<Entry>) -> Result<(), LogError> {
+    pub fn append(&mut self, entries: impl IntoIterator<Item = Entry>) -> Result<(), LogError> {
         self.check_alive()?;
         let limit = Limits::default().batch_bytes;
         for entry in entries {

@@ -13,6 +13,7 @@ mod record;
 mod recorded_machine;
 mod replay;
 mod run;
+mod symbol_args;
 
 use std::{future::Future, process::ExitCode};
 

@@ -1,6 +1,6 @@
 //! `lockstep primary` and `lockstep backup`: the two replicas of a pair.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use arbiter::Arbiter;
 use clap::Args;
@@ -18,12 +18,11 @@ use vmm::{
         reports::Reporter,
         setup::Prepared,
     },
-    symbols::Symbols,
 };
 
 use super::{
     block_on, boot_choices, exit_code, live_args::LiveArgs, log_args::BlackBoxArgs,
-    machine_args::MachineArgs, unless_quit,
+    machine_args::MachineArgs, symbol_args::SymbolArgs, unless_quit,
 };
 
 /// What both replicas are told about the pair.
@@ -69,9 +68,8 @@ pub struct BackupArgs {
     /// Put a fault into this replica, to see it found: memory:ADDRESS.BIT@POSITION or REGISTER.BIT@POSITION, at the next exit or entry from there on
     #[arg(long, value_name = "FAULT", hide_short_help = true)]
     inject: Option<Fault>,
-    /// Name guest addresses in reports by this System.map [default: the symbols of the kernel's ELF file, if it has them]
-    #[arg(long, value_name = "FILE")]
-    system_map: Option<PathBuf>,
+    #[command(flatten)]
+    symbols: SymbolArgs,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -120,10 +118,7 @@ pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
 pub fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Backup, args.machine.event_sink()?);
     let mut prepared = Prepared::new(&args.machine.config(&reporter)?)?;
-    let symbols = match &args.system_map {
-        Some(path) => Symbols::read_system_map(path)?,
-        None => prepared.symbols(),
-    };
+    let symbols = args.symbols.read(&prepared)?;
     let reporter = reporter.with_symbols(symbols);
     let _raw = args.machine.raw_terminal()?;
     let options = PairOptions {

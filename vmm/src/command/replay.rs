@@ -26,12 +26,12 @@ use vmm::{
         setup::Prepared,
         time_travel::Described,
     },
-    symbols::Symbols,
 };
 
 use super::{
     HALTED, inspect,
     recorded_machine::{self, RecordedMachineArgs},
+    symbol_args::SymbolArgs,
 };
 
 /// Turns between two looks at the clock: some milliseconds.
@@ -63,9 +63,8 @@ pub struct ReplayArgs {
     /// Serve a debugger at this address, such as 1234 or 127.0.0.1:1234: it goes forwards and backwards
     #[arg(long, value_name = "ADDR", conflicts_with = "inject", value_parser = inspect::parse_address)]
     gdb: Option<SocketAddr>,
-    /// Name guest addresses by this System.map [default: the symbols of the kernel's ELF file, if it has them]
-    #[arg(long, value_name = "FILE")]
-    system_map: Option<PathBuf>,
+    #[command(flatten)]
+    symbols: SymbolArgs,
     /// Where the serial console goes: stdio, none, or a file
     #[arg(long, value_name = "stdio|none|FILE", default_value = "stdio")]
     console: Console,
@@ -95,10 +94,7 @@ impl Subject {
         let prepared = Prepared::new(&config)?;
         recorded_machine::check(reader.header(), &prepared)
             .with_context(|| format!("Cannot replay {}", args.log.display()))?;
-        let symbols = match &args.system_map {
-            Some(path) => Symbols::read_system_map(path)?,
-            None => prepared.symbols(),
-        };
+        let symbols = args.symbols.read(&prepared)?;
         let described = Described {
             config,
             choices: reader.header().boot.clone(),

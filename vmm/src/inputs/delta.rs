@@ -15,13 +15,12 @@ use vm_memory::{Bytes, GuestAddress};
 use super::Divergence;
 use crate::{
     engine::Delta,
-    machine::{GuestMemory, MAX_MEMORY_BYTES},
+    machine::{GuestMemory, MAX_MEMORY_BYTES, PAGE_BYTES},
 };
 
 /// Pages in one entry at most: 256 KiB, and a quarter of the largest frame even where nothing can be compressed.
 pub const PART_PAGES: u32 = 64;
 
-const PAGE_BYTES: usize = 4096;
 const MAX_PAGES: u64 = MAX_MEMORY_BYTES / PAGE_BYTES as u64;
 /// An engine's state is no longer, bytes.
 const MAX_STATE_BYTES: usize = 64 << 10;

@@ -6,10 +6,9 @@ use std::fmt;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
-use super::Machine;
+use super::{Machine, PAGE_BYTES};
 use crate::engine::{Engine, EngineError, Registers};
 
-const PAGE_BYTES: usize = 4096;
 /// Memory is compared in pieces of this size, bytes.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Differing pages that are named; the others are counted.

@@ -22,7 +22,7 @@ const _: () = assert!(MAX_MEMORY_BYTES <= super::layout::MMIO_START);
 pub const MIN_MEMORY_BYTES: u64 = 4 << 20;
 
 /// Memory comes in pages of this size, bytes.
-const PAGE_BYTES: usize = 4096;
+pub const PAGE_BYTES: usize = 4096;
 const PAGES_PER_WORD: usize = u64::BITS as usize;
 
 /// The memory of every machine. Clones are handles of the same memory.

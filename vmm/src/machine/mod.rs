@@ -26,7 +26,9 @@ pub mod state;
 use logging_channel::{EndReason, Event, Position};
 use vm_memory::{Bytes, GuestAddress};
 
-pub use memory::{GuestMemory, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryError, allocate_memory};
+pub use memory::{
+    GuestMemory, MAX_MEMORY_BYTES, MIN_MEMORY_BYTES, MemoryError, PAGE_BYTES, allocate_memory,
+};
 
 use crate::{
     devices::{Devices, DevicesConfig},

@@ -84,11 +84,7 @@ impl Faulty {
     /// See [`BisectError`].
     pub fn run_to_end(&mut self) -> Result<Arrival, BisectError> {
         self.come_by()?;
-        let end = Position {
-            exits: u64::MAX,
-            instructions: 0,
-        };
-        Ok(self.replay.run_to(end)?)
+        Ok(self.replay.run_to_end()?)
     }
 
     /// The replay itself.

@@ -60,7 +60,7 @@ fn not_written(error: LogError) -> InputError {
 impl Recorder for FileRecorder {
     fn record(&mut self, entry: Entry, _effect: Option<Effect>) -> Result<(), InputError> {
         let seen = matches!(entry.event, Event::Output { .. } | Event::End { .. });
-        self.writer.append(vec![entry]).map_err(not_written)?;
+        self.writer.append([entry]).map_err(not_written)?;
         self.unwritten += 1;
         // What somebody has seen must be in the log, should the recorder be killed.
         if self.unwritten == BATCH_ENTRIES || seen {

@@ -8,7 +8,7 @@
 //!                                                              └─ another: two replays are bisected to the first instruction at which they part
 //! ```
 
-use logging_channel::{Position, log_file::LogReader};
+use logging_channel::log_file::LogReader;
 
 use super::{
     SessionError,
@@ -23,11 +23,6 @@ use crate::{
     engine::AnyEngine,
     machine::{Machine, compare::StateDifference},
     symbols::Symbols,
-};
-
-const END: Position = Position {
-    exits: u64::MAX,
-    instructions: u64::MAX,
 };
 
 /// What a second replay says.
@@ -92,7 +87,7 @@ pub fn on_divergence(
 ) -> Result<Opinion, SessionError> {
     let entries = playback::load(reader).entries;
     let mut second = travel(described, &entries)?;
-    second.run_to(END).map_err(BisectError::from)?;
+    second.run_to_end().map_err(BisectError::from)?;
     let difference = StateDifference::between(parted, second.machine_mut());
     let Some(difference) = difference.map_err(ReplicaError::from)? else {
         return Ok(Opinion::Repeats);

@@ -178,6 +178,17 @@ impl<E: Checkpoint> TimeMachine<E> {
         }
     }
 
+    /// Goes on to where there is no further: the guest's end, the log's, or a divergence.
+    ///
+    /// # Errors
+    /// See [`TravelError`].
+    pub fn run_to_end(&mut self) -> Result<Arrival, TravelError> {
+        self.run_to(Position {
+            exits: u64::MAX,
+            instructions: u64::MAX,
+        })
+    }
+
     /// Goes towards the arrival at `to`, but only for about so many `instructions`. `None`: not there yet. If `to` is behind, it first goes
     /// back as far as it must.
     ///

@@ -15,10 +15,9 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use super::steer::Tape;
 use crate::{
     inputs::Logged,
-    machine::{GuestMemory, state::MachineState},
+    machine::{GuestMemory, PAGE_BYTES, state::MachineState},
 };
 
-const PAGE_BYTES: usize = 4096;
 type Page = [u8; PAGE_BYTES];
 const ZEROS: Page = [0; PAGE_BYTES];
 
