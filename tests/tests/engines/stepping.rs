@@ -1,7 +1,9 @@
 //! KVM that steps and the software CPU, stop by stop: registers, counts and where interrupts are accepted.
 
-use super::*;
-use lockstep_tests::snippet::{USER_CODE, USER_DATA};
+use super::{
+    user_mode::{enable_system_calls, go_to_user_mode},
+    *,
+};
 
 /// More than any snippet here has.
 const MOST_STOPS: usize = 400;
@@ -244,28 +246,6 @@ fn flags_that_are_pushed_have_no_trap_flag() {
     });
 }
 
-/// To user mode, with these flags, its own stack, and SYSCALL set up; a handler of vector 0x60 that returns.
-fn enter_user_mode(a: &mut CodeAssembler, flags: i32, system_call: CodeLabel) {
-    let write_msr = |a: &mut CodeAssembler, msr: u32| {
-        a.mov(ecx, msr).unwrap();
-        a.mov(rdx, rax).unwrap();
-        a.shr(rdx, 32).unwrap();
-        a.wrmsr().unwrap();
-    };
-    a.mov(rax, 0x0023_0010_0000_0000_u64).unwrap();
-    write_msr(a, 0xC000_0081);
-    a.lea(rax, ptr(system_call)).unwrap();
-    write_msr(a, 0xC000_0082);
-    a.mov(rax, 0x200_u64).unwrap();
-    write_msr(a, 0xC000_0084);
-    a.push(i32::from(USER_DATA)).unwrap();
-    a.push(0x30_0000).unwrap();
-    a.push(flags).unwrap();
-    a.push(i32::from(USER_CODE)).unwrap();
-    a.push(snippet::USER as i32).unwrap();
-    a.iretq().unwrap();
-}
-
 fn same_in_user_mode(
     flags: i32,
     user: impl Fn(&mut CodeAssembler),
@@ -278,7 +258,8 @@ fn same_in_user_mode(
             a.mov(word_ptr(0x1000 + 0x600), ax).unwrap();
             a.shr(rax, 16).unwrap();
             a.mov(word_ptr(0x1000 + 0x606), ax).unwrap();
-            enter_user_mode(a, flags, system_call);
+            enable_system_calls(a, system_call);
+            go_to_user_mode(a, flags);
             a.set_label(&mut handler).unwrap();
             a.out(0x82, al).unwrap();
             a.iretq().unwrap();

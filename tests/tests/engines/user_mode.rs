@@ -3,8 +3,8 @@
 use super::*;
 use lockstep_tests::snippet::{USER_CODE, USER_DATA, next_guest_exit};
 
-/// Enables SYSCALL, then goes to user mode, with interrupts on and RSP = 0x30_0000.
-fn enter_user_mode(a: &mut CodeAssembler, system_call: CodeLabel) {
+/// Enables SYSCALL, with its handler at `system_call`.
+pub fn enable_system_calls(a: &mut CodeAssembler, system_call: CodeLabel) {
     let write_msr = |a: &mut CodeAssembler, msr: u32| {
         a.mov(ecx, msr).unwrap();
         a.mov(rdx, rax).unwrap();
@@ -18,14 +18,24 @@ fn enter_user_mode(a: &mut CodeAssembler, system_call: CodeLabel) {
     write_msr(a, 0xC000_0082);
     a.mov(rax, 0x200_u64).unwrap();
     write_msr(a, 0xC000_0084);
-    // An exit: whoever must look at the guest's tables before it enters user mode can do so here.
-    a.out(0x80, al).unwrap();
+}
+
+/// Goes to user mode, with these flags and RSP = 0x30_0000.
+pub fn go_to_user_mode(a: &mut CodeAssembler, flags: i32) {
     a.push(i32::from(USER_DATA)).unwrap();
     a.push(0x30_0000).unwrap();
-    a.push(0x202).unwrap();
+    a.push(flags).unwrap();
     a.push(i32::from(USER_CODE)).unwrap();
     a.push(snippet::USER as i32).unwrap();
     a.iretq().unwrap();
+}
+
+/// Enables SYSCALL, then goes to user mode with interrupts on.
+fn enter_user_mode(a: &mut CodeAssembler, system_call: CodeLabel) {
+    enable_system_calls(a, system_call);
+    // An exit: whoever must look at the guest's tables before it enters user mode can do so here.
+    a.out(0x80, al).unwrap();
+    go_to_user_mode(a, 0x202);
 }
 
 #[test]
