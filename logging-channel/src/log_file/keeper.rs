@@ -13,7 +13,7 @@ use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use super::{LogError, LogWriter};
+use super::{Image, LogError, LogWriter};
 use crate::Entry;
 
 /// Entries that wait to be written: a sensible limit, bytes ([`Entry::size_bytes`]).
@@ -49,21 +49,34 @@ impl Shared {
         // Nobody leaves the queue half changed.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The log ends before its time.
+    fn end(&self, error: LogError) {
+        let mut queue = self.queue();
+        queue.closed = true;
+        queue.batches = Vec::new();
+        queue.error = Some(error);
+    }
 }
 
 impl LogKeeper {
-    /// Starts the thread. At most `limit_bytes` of entries wait, see [`KEEPER_QUEUE_BYTES`].
+    /// Starts the thread, which puts `images` into the log first: they are large, and who keeps a log has no time. At most `limit_bytes` of
+    /// entries wait, see [`KEEPER_QUEUE_BYTES`].
     ///
     /// # Errors
     ///
     /// The system has no thread for it.
-    pub fn start(writer: LogWriter, limit_bytes: u64) -> Result<Self, LogError> {
+    pub fn start(
+        writer: LogWriter,
+        images: Vec<Image>,
+        limit_bytes: u64,
+    ) -> Result<Self, LogError> {
         let shared = Arc::new(Shared::default());
         let path = writer.path().to_owned();
         let for_thread = Arc::clone(&shared);
         let thread = thread::Builder::new()
             .name("log-keeper".to_owned())
-            .spawn(move || keep(writer, &for_thread))
+            .spawn(move || keep(writer, &images, &for_thread))
             .map_err(LogError::io("start a thread for", &path))?;
         Ok(Self {
             shared,
@@ -126,20 +139,19 @@ impl Drop for LogKeeper {
 }
 
 /// The thread: writes what is queued, until the queue is closed and empty.
-fn keep(mut writer: LogWriter, shared: &Shared) {
+fn keep(mut writer: LogWriter, images: &[Image], shared: &Shared) {
+    if let Err(error) = writer.keep_images(images) {
+        return shared.end(error);
+    }
     while let Some(batches) = next(shared) {
         let bytes: u64 = batches.iter().flatten().map(Entry::size_bytes).sum();
         let written = batches
             .into_iter()
             .try_for_each(|batch| writer.append(batch))
             .and_then(|()| writer.flush());
-        let mut queue = shared.queue();
-        queue.bytes -= bytes;
+        shared.queue().bytes -= bytes;
         if let Err(error) = written {
-            queue.closed = true;
-            queue.batches = Vec::new();
-            queue.error = Some(error);
-            return;
+            return shared.end(error);
         }
     }
 }

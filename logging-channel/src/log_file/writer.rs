@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 
 use super::segment::{FileFrame, SegmentWriter};
-use super::{LogError, LogHeader, LogOptions, files, images};
+use super::{Image, LogError, LogHeader, LogOptions, files, images};
 use crate::Entry;
 use crate::protocol::Limits;
 
@@ -43,21 +43,14 @@ impl LogWriter {
     /// If the header's `first_seq` is 0, and if there are two images of a kind.
     pub fn create(path: &Path, header: &LogHeader, options: &LogOptions) -> Result<Self, LogError> {
         assert!(header.first_seq > 0, "entries begin at 1");
-        for (place, image) in options.images.iter().enumerate() {
-            let before = &options.images[..place];
-            assert!(before.iter().all(|other| other.kind != image.kind));
-            image.check(header)?;
-        }
+        check_images(header, &options.images)?;
         let header = LogHeader {
             segment: 0,
             ..header.clone()
         };
         files::remove_stale_segments(path)?;
-        let mut segment = SegmentWriter::create(path.to_owned(), header.clone())?;
-        for image in &options.images {
-            images::write(&mut segment, image)?;
-        }
-        Ok(Self {
+        let segment = SegmentWriter::create(path.to_owned(), header.clone())?;
+        let mut writer = Self {
             path: path.to_owned(),
             last_entry: header.first_seq - 1,
             header,
@@ -66,7 +59,35 @@ impl LogWriter {
             collected: Vec::new(),
             collected_bytes: 0,
             failed: false,
-        })
+        };
+        writer.write_images(&options.images)?;
+        Ok(writer)
+    }
+
+    /// Puts images into a log that was begun without, as [`create`](Self::create) does.
+    ///
+    /// # Errors
+    ///
+    /// The file failed, or an image is not the one that the identity names. Nothing can be written any more.
+    ///
+    /// # Panics
+    ///
+    /// If there are entries already, or two images of a kind.
+    pub fn keep_images(&mut self, images: &[Image]) -> Result<(), LogError> {
+        assert_eq!(
+            self.last_entry + 1,
+            self.header.first_seq,
+            "images come before entries"
+        );
+        check_images(&self.header, images)
+            .and_then(|()| self.write_images(images))
+            .inspect_err(|_| self.failed = true)
+    }
+
+    fn write_images(&mut self, images: &[Image]) -> Result<(), LogError> {
+        images
+            .iter()
+            .try_for_each(|image| images::write(&mut self.segment, image))
     }
 
     /// Takes the next entries of the log. They are in the file after the next [`flush`](Self::flush) at the latest.
@@ -144,6 +165,16 @@ impl LogWriter {
         self.segment = next;
         Ok(())
     }
+}
+
+/// Whether each is the one that the header's identity names.
+fn check_images(header: &LogHeader, images: &[Image]) -> Result<(), LogError> {
+    for (place, image) in images.iter().enumerate() {
+        let before = &images[..place];
+        assert!(before.iter().all(|other| other.kind != image.kind));
+        image.check(header)?;
+    }
+    Ok(())
 }
 
 impl Drop for LogWriter {

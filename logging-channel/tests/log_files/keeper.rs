@@ -21,7 +21,7 @@ fn what_is_appended_is_in_the_file_when_it_is_closed_or_dropped() {
             ..LogOptions::default()
         };
         let writer = LogWriter::create(&path, &header(), &options).unwrap();
-        let keeper = LogKeeper::start(writer, KEEPER_QUEUE_BYTES).unwrap();
+        let keeper = LogKeeper::start(writer, vec![], KEEPER_QUEUE_BYTES).unwrap();
         for batch in entries.chunks(7) {
             keeper.append(batch.to_vec());
         }
@@ -43,7 +43,7 @@ fn a_full_queue_ends_the_log_and_says_why() {
     let path = folder.path().join("log");
     let writer = LogWriter::create(&path, &header(), &LogOptions::default()).unwrap();
     let entries = entries(20);
-    let keeper = LogKeeper::start(writer, 1000).unwrap();
+    let keeper = LogKeeper::start(writer, vec![], 1000).unwrap();
     keeper.append(entries[..2].to_vec());
     // Never fits, however fast the thread is.
     keeper.append(entries[2..19].to_vec());
@@ -74,7 +74,7 @@ fn log_in_a_pipe(path: &Path) -> (LogWriter, File) {
 fn a_stopped_disk_delays_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let (writer, mut pipe) = log_in_a_pipe(&folder.path().join("pipe"));
-    let keeper = LogKeeper::start(writer, 4 << 20).unwrap();
+    let keeper = LogKeeper::start(writer, vec![], 4 << 20).unwrap();
     // Far more than a pipe holds and the queue may: this returns though nothing is read.
     let entries = entries(200_000);
     for batch in entries.chunks(1000) {
@@ -101,7 +101,7 @@ fn a_failed_write_ends_the_log_and_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let (writer, pipe) = log_in_a_pipe(&folder.path().join("pipe"));
     drop(pipe);
-    let keeper = LogKeeper::start(writer, KEEPER_QUEUE_BYTES).unwrap();
+    let keeper = LogKeeper::start(writer, vec![], KEEPER_QUEUE_BYTES).unwrap();
     keeper.append(entries(10));
     let error = keeper.flush_and_close().unwrap_err();
     assert!(

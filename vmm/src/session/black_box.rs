@@ -83,8 +83,10 @@ impl BlackBox {
             return Ok(());
         };
         let header = LogHeader::new(prepared.identity().clone(), boot.clone(), keeper);
-        let writer = LogWriter::create(&options.path, &header, &options.log_options(prepared))?;
-        self.keeper = Some(LogKeeper::start(writer, KEEPER_QUEUE_BYTES)?);
+        let mut options_of_log = options.log_options(prepared);
+        let images = std::mem::take(&mut options_of_log.images);
+        let writer = LogWriter::create(&options.path, &header, &options_of_log)?;
+        self.keeper = Some(LogKeeper::start(writer, images, KEEPER_QUEUE_BYTES)?);
         Ok(())
     }
 
