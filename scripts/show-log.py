@@ -157,7 +157,7 @@ class Entries:
         return f"limit {self.payload.number()}"
 
     def output(self):
-        return f"{self.payload.one_of(['frame', 'console'])}  {self.payload.digest()}"
+        return f"{self.payload.one_of(['frame', 'console', 'disk'])}  {self.payload.digest()}"
 
     def digest(self):
         return self.payload.digest()
@@ -177,6 +177,18 @@ class Entries:
     def state(self):
         return f"after {self.payload.number()} parts  {self.data()}"
 
+    def disk(self):
+        disk, request = self.payload.raw(1)[0], self.payload.varint()
+        outcome, fields = self.payload.one_of(
+            [
+                ("done  ", self.data),
+                ("done apart  ", lambda: f"{self.payload.number():08x}"),
+                ("failed", str),
+                ("unsupported", str),
+            ]
+        )
+        return f"disk {disk}  request {request}  {outcome}{fields()}"
+
     EVENTS = [
         ("Time", time),
         ("Tick", time),
@@ -191,6 +203,7 @@ class Entries:
         ("Clock", clock),
         ("Pages", pages),
         ("State", state),
+        ("Disk", disk),
     ]
 
 
@@ -205,8 +218,8 @@ def frames(path):
         magic, version, flags, length, payload_crc, header_crc = HEADER.unpack_from(data, at)
         if magic not in (b"LSLG", b"LSTP"):
             raise Damaged(f"{path}: no frame of a log at byte {at}")
-        if version != 3:
-            raise Damaged(f"{path}: format version {version}, not 3")
+        if version != 4:
+            raise Damaged(f"{path}: format version {version}, not 4")
         if magic != b"LSLG" or zlib.crc32(data[at : at + 16]) != header_crc or flags != 0:
             raise Damaged(f"{path}: no good frame at byte {at}")
         payload = data[at + HEADER.size : at + HEADER.size + length]

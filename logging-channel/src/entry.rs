@@ -97,6 +97,27 @@ pub enum OutputKind {
     Frame,
     /// Bytes printed on the serial console.
     Console,
+    /// A request to a disk.
+    Disk,
+}
+
+/// How a request to a disk ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskOutcome {
+    /// It is done.
+    Done {
+        /// What was read; empty for a request that reads nothing.
+        bytes: Vec<u8>,
+    },
+    /// It is done, and every replica does it for itself: what it reads is not in the log.
+    DoneApart {
+        /// CRC-32 (IEEE) of what was read, which every replica must find.
+        checksum: u32,
+    },
+    /// The disk could not.
+    Failed,
+    /// The disk knows no such request.
+    Unsupported,
 }
 
 /// Neighbouring pages of guest memory.
@@ -197,6 +218,16 @@ pub enum Event {
         parts: u32,
         /// The engine's state, in one zstd frame that tells its content's size.
         bytes: Vec<u8>,
+    },
+    /// A request to a disk ended: the guest is told here.
+    Disk {
+        /// Which disk, counted from 0.
+        disk: u8,
+        /// Which request: numbered from 0 on each disk, in the order in which the guest made them.
+        #[serde(with = "crate::codec::varint")]
+        request: u64,
+        /// How it ended.
+        outcome: DiskOutcome,
     },
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Event, OutputKind, PageRange};
+use crate::{DiskOutcome, Event, OutputKind, PageRange};
 
 /// What kind of event an entry tells; declared in the order of the log format's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,11 +38,13 @@ pub enum EventKind {
     Pages,
     /// [`Event::State`].
     State,
+    /// [`Event::Disk`].
+    Disk,
 }
 
 impl EventKind {
     /// Every kind, in the order of the log format.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Time,
         Self::Tick,
         Self::Interrupt,
@@ -56,6 +58,7 @@ impl EventKind {
         Self::Clock,
         Self::Pages,
         Self::State,
+        Self::Disk,
     ];
 
     /// As in `--kind`.
@@ -75,6 +78,7 @@ impl EventKind {
             Self::Clock => "clock",
             Self::Pages => "pages",
             Self::State => "state",
+            Self::Disk => "disk",
         }
     }
 }
@@ -119,6 +123,7 @@ impl Event {
             Self::Clock { .. } => EventKind::Clock,
             Self::Pages { .. } => EventKind::Pages,
             Self::State { .. } => EventKind::State,
+            Self::Disk { .. } => EventKind::Disk,
         }
     }
 
@@ -129,7 +134,11 @@ impl Event {
             Self::Frame { bytes }
             | Self::ConsoleInput { bytes }
             | Self::Entropy { bytes }
-            | Self::State { bytes, .. } => bytes.len(),
+            | Self::State { bytes, .. }
+            | Self::Disk {
+                outcome: DiskOutcome::Done { bytes },
+                ..
+            } => bytes.len(),
             // A range takes at most 14 bytes encoded, and 16 in memory.
             Self::Pages { ranges, bytes, .. } => {
                 ranges.len() * size_of::<PageRange>() + bytes.len()
@@ -189,6 +198,31 @@ impl fmt::Display for Event {
                 kind: OutputKind::Console,
                 digest,
             } => write!(f, "{kind} on the console, digest {digest}"),
+            Self::Output {
+                kind: OutputKind::Disk,
+                digest,
+            } => write!(f, "{kind} to a disk, digest {digest}"),
+            Self::Disk {
+                disk,
+                request,
+                outcome,
+            } => {
+                write!(f, "{kind} {disk} has ")?;
+                match outcome {
+                    DiskOutcome::Done { bytes } if bytes.is_empty() => {
+                        write!(f, "done request {request}")
+                    }
+                    DiskOutcome::Done { bytes } => {
+                        write!(f, "read {} bytes for request {request}", bytes.len())
+                    }
+                    DiskOutcome::DoneApart { checksum } => write!(
+                        f,
+                        "done request {request}, as each replica does, checksum {checksum:08x}"
+                    ),
+                    DiskOutcome::Failed => write!(f, "failed at request {request}"),
+                    DiskOutcome::Unsupported => write!(f, "no such request as {request}"),
+                }
+            }
             Self::Digest { digest } => write!(f, "{kind} {digest}"),
             Self::End { reason, digest } => write!(f, "{kind} {reason:?}, digest {digest}"),
         }

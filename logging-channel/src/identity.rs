@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Digest;
 
 /// Version of the entries, the messages and the log format. Any change of their bytes counts it up.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// Everything that decides a guest's course besides its log. Both replicas work it out from their
 /// own command line and host; the backup refuses a primary whose identity differs.

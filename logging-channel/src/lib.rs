@@ -14,5 +14,7 @@ pub mod protocol;
 pub mod statistics;
 pub mod transport;
 
-pub use entry::{Digest, EndReason, Entry, Event, NotAPosition, OutputKind, PageRange, Position};
+pub use entry::{
+    Digest, DiskOutcome, EndReason, Entry, Event, NotAPosition, OutputKind, PageRange, Position,
+};
 pub use event_kind::EventKind;

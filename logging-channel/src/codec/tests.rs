@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::entry::{Digest, EndReason, Event, OutputKind, PageRange, Position};
+use crate::entry::{Digest, DiskOutcome, EndReason, Event, OutputKind, PageRange, Position};
 use crate::identity::{BootChoices, Identity, Mismatch};
 use crate::protocol::{Heartbeat, Role};
 
@@ -21,14 +21,22 @@ fn event() -> impl Strategy<Value = Event> {
         bytes().prop_map(|bytes| Event::ConsoleInput { bytes }),
         bytes().prop_map(|bytes| Event::Entropy { bytes }),
         Just(Event::Step { limit: 16 }),
-        (any::<bool>(), digest()).prop_map(|(frame, digest)| Event::Output {
-            kind: if frame {
-                OutputKind::Frame
-            } else {
-                OutputKind::Console
-            },
+        (0..3_usize, digest()).prop_map(|(kind, digest)| Event::Output {
+            kind: [OutputKind::Frame, OutputKind::Console, OutputKind::Disk][kind],
             digest,
         }),
+        (any::<(u8, u64, u32)>(), 0..4, bytes()).prop_map(
+            |((disk, request, checksum), outcome, bytes)| Event::Disk {
+                disk,
+                request,
+                outcome: match outcome {
+                    0 => DiskOutcome::Done { bytes },
+                    1 => DiskOutcome::DoneApart { checksum },
+                    2 => DiskOutcome::Failed,
+                    _ => DiskOutcome::Unsupported,
+                },
+            }
+        ),
         digest().prop_map(|digest| Event::Digest { digest }),
         (0..3, digest()).prop_map(|(reason, digest)| Event::End {
             reason: [EndReason::Reset, EndReason::Halted, EndReason::TripleFault][reason as usize],
@@ -282,7 +290,7 @@ fn each_fault_has_its_own_error() {
             |f| f[4] = 9,
             CodecError::Version {
                 found: 9,
-                expected: 3,
+                expected: 4,
             },
         ),
         (|f| f[9] ^= 1, CodecError::HeaderChecksum),

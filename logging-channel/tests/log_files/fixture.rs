@@ -7,7 +7,9 @@ use logging_channel::identity::{BootChoices, FORMAT_VERSION, Identity};
 use logging_channel::log_file::{
     Image, ImageKind, Keeper, LogError, LogHeader, LogOptions, LogReader, LogWriter, segment_path,
 };
-use logging_channel::{Digest, EndReason, Entry, Event, OutputKind, PageRange, Position};
+use logging_channel::{
+    Digest, DiskOutcome, EndReason, Entry, Event, OutputKind, PageRange, Position,
+};
 
 /// Random numbers, the same in every run: xorshift64.
 pub struct Random(u64);
@@ -84,7 +86,7 @@ pub fn entries(count: u64) -> Vec<Entry> {
         }
         at.instructions += random.below(20_000);
         guest_ns += random.below(2_000_000);
-        let event = match (seq == count, seq % 12) {
+        let event = match (seq == count, seq % 13) {
             (true, _) => Event::End {
                 reason: EndReason::Halted,
                 digest: random.digest(),
@@ -107,7 +109,8 @@ pub fn entries(count: u64) -> Vec<Entry> {
                 limit: random.below(1000),
             },
             (_, 7) => Event::Output {
-                kind: [OutputKind::Frame, OutputKind::Console][random.below(2) as usize],
+                kind: [OutputKind::Frame, OutputKind::Console, OutputKind::Disk]
+                    [random.below(3) as usize],
                 digest: random.digest(),
             },
             (_, 8) => Event::Clock {
@@ -127,6 +130,20 @@ pub fn entries(count: u64) -> Vec<Entry> {
             (_, 10) => Event::State {
                 parts: random.below(3) as u32,
                 bytes: random.bytes(50),
+            },
+            (_, 11) => Event::Disk {
+                disk: random.below(4) as u8,
+                request: random.below(1000),
+                outcome: match random.below(4) {
+                    0 => DiskOutcome::Done {
+                        bytes: random.bytes(60),
+                    },
+                    1 => DiskOutcome::DoneApart {
+                        checksum: random.below(1 << 32) as u32,
+                    },
+                    2 => DiskOutcome::Failed,
+                    _ => DiskOutcome::Unsupported,
+                },
             },
             _ => Event::Digest {
                 digest: random.digest(),

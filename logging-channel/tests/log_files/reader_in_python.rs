@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use logging_channel::identity::BootChoices;
 use logging_channel::log_file::{LogHeader, LogReader};
-use logging_channel::{Digest, EndReason, Entry, Event, OutputKind, PageRange};
+use logging_channel::{Digest, DiskOutcome, EndReason, Entry, Event, OutputKind, PageRange};
 
 use crate::fixture::{Log, header, initrd, kernel, read};
 
@@ -40,6 +40,7 @@ fn fields(event: &Event) -> (&'static str, String) {
             let kind = match kind {
                 OutputKind::Frame => "frame",
                 OutputKind::Console => "console",
+                OutputKind::Disk => "disk",
             };
             ("Output", with_digest(kind, digest))
         }
@@ -68,6 +69,19 @@ fn fields(event: &Event) -> (&'static str, String) {
             let ranges: Vec<String> = ranges.iter().map(range).collect();
             let fields = format!("part {part}  pages {}  {}", ranges.join(", "), data(bytes));
             ("Pages", fields)
+        }
+        Event::Disk {
+            disk,
+            request,
+            outcome,
+        } => {
+            let outcome = match outcome {
+                DiskOutcome::Done { bytes } => format!("done  {}", data(bytes)),
+                DiskOutcome::DoneApart { checksum } => format!("done apart  {checksum:08x}"),
+                DiskOutcome::Failed => "failed".to_owned(),
+                DiskOutcome::Unsupported => "unsupported".to_owned(),
+            };
+            ("Disk", format!("disk {disk}  request {request}  {outcome}"))
         }
         Event::State { parts, bytes } => ("State", format!("after {parts} parts  {}", data(bytes))),
     }

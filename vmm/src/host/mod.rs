@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod console;
+pub mod disk;
 mod error;
 pub mod events;
 pub mod perf;

@@ -266,7 +266,8 @@ impl<S: LogSource> Inputs for Logged<S> {
             | Event::Clock { .. }
             | Event::Frame { .. }
             | Event::ConsoleInput { .. }
-            | Event::Entropy { .. } => Ok(Next::Apply(self.done(None))),
+            | Event::Entropy { .. }
+            | Event::Disk { .. } => Ok(Next::Apply(self.done(None))),
             Event::Pages { .. } | Event::State { .. } => match self.take_delta(at)? {
                 Some(delta) => Ok(Next::Delta(delta)),
                 None => self.next(at, machine),

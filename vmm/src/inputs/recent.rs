@@ -2,7 +2,7 @@
 //!
 //! In: every replayed entry. Out: the last few as lines of text. What always holds: remembering one allocates nothing.
 
-use logging_channel::{Entry, Event, EventKind, Position};
+use logging_channel::{DiskOutcome, Entry, Event, EventKind, Position};
 
 /// How many are remembered.
 pub const RECENT_ENTRIES: usize = 8;
@@ -36,6 +36,10 @@ impl RecentEntries {
             Event::Frame { .. } | Event::ConsoleInput { .. } | Event::Entropy { .. } => {
                 What::Payload(entry.event.kind(), entry.event.payload_bytes())
             }
+            Event::Disk {
+                outcome: DiskOutcome::Done { bytes },
+                ..
+            } if !bytes.is_empty() => What::Payload(EventKind::Disk, bytes.len()),
             plain => What::Event(plain.clone()),
         };
         self.ring[self.next] = Some(Remembered {

@@ -281,7 +281,8 @@ impl<E: Engine> Machine<E> {
             | Event::Digest { .. }
             | Event::End { .. }
             | Event::Pages { .. }
-            | Event::State { .. } => {}
+            | Event::State { .. }
+            | Event::Disk { .. } => {}
         }
         self.plan_timer();
     }

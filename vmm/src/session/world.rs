@@ -123,6 +123,7 @@ impl World {
                 Ok(())
             }
             Effect::Print(bytes) => self.console.write(bytes),
+            Effect::Disk(_) => unreachable!("the machine has no disk"),
         }
     }
 

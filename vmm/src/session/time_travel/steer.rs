@@ -181,7 +181,7 @@ impl Inputs for Steered {
     fn output(&mut self, at: Position, effect: Effect) -> Result<(), InputError> {
         let printed = match &effect {
             Effect::Print(bytes) => Some(bytes.clone()),
-            Effect::SendFrame(_) => None,
+            Effect::SendFrame(_) | Effect::Disk(_) => None,
         };
         self.logged.output(at, effect)?;
         let seq = self.logged.last_seq();
