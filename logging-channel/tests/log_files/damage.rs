@@ -114,7 +114,7 @@ fn what_is_no_log_and_what_is_an_older_one_is_said() {
         source,
         CodecError::Version {
             found: 2,
-            expected: 3
+            expected: 4
         }
     );
 }
