@@ -157,7 +157,7 @@ class Entries:
         return f"limit {self.payload.number()}"
 
     def output(self):
-        return f"{self.payload.one_of(['frame', 'console', 'disk'])}  {self.payload.digest()}"
+        return f"{self.payload.one_of(['frame', 'console', 'disk', 'disk read'])}  {self.payload.digest()}"
 
     def digest(self):
         return self.payload.digest()

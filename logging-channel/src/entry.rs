@@ -97,8 +97,18 @@ pub enum OutputKind {
     Frame,
     /// Bytes printed on the serial console.
     Console,
-    /// A request to a disk.
+    /// A request to a disk that changes it, or has changes last.
     Disk,
+    /// A request to a disk that changes nothing. It needs no permission to leave.
+    DiskRead,
+}
+
+impl OutputKind {
+    /// Whether the output waits until the backup has its entry: the output rule.
+    #[must_use]
+    pub fn is_held(self) -> bool {
+        self != Self::DiskRead
+    }
 }
 
 /// How a request to a disk ended.
@@ -173,7 +183,7 @@ pub enum Event {
         /// Instructions since the last exit.
         limit: u64,
     },
-    /// The machine produced an output at this position.
+    /// The machine produced an output at this position, or asked a disk for something.
     Output {
         /// Where it goes.
         kind: OutputKind,

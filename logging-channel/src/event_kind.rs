@@ -202,6 +202,10 @@ impl fmt::Display for Event {
                 kind: OutputKind::Disk,
                 digest,
             } => write!(f, "{kind} to a disk, digest {digest}"),
+            Self::Output {
+                kind: OutputKind::DiskRead,
+                digest,
+            } => write!(f, "{kind}: a disk is read, digest {digest}"),
             Self::Disk {
                 disk,
                 request,

@@ -23,6 +23,7 @@ impl Effect {
         match self {
             Self::SendFrame(_) => OutputKind::Frame,
             Self::Print(_) => OutputKind::Console,
+            Self::Disk(request) if request.operation.is_read() => OutputKind::DiskRead,
             Self::Disk(_) => OutputKind::Disk,
         }
     }

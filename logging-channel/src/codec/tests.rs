@@ -21,8 +21,13 @@ fn event() -> impl Strategy<Value = Event> {
         bytes().prop_map(|bytes| Event::ConsoleInput { bytes }),
         bytes().prop_map(|bytes| Event::Entropy { bytes }),
         Just(Event::Step { limit: 16 }),
-        (0..3_usize, digest()).prop_map(|(kind, digest)| Event::Output {
-            kind: [OutputKind::Frame, OutputKind::Console, OutputKind::Disk][kind],
+        (0..4_usize, digest()).prop_map(|(kind, digest)| Event::Output {
+            kind: [
+                OutputKind::Frame,
+                OutputKind::Console,
+                OutputKind::Disk,
+                OutputKind::DiskRead,
+            ][kind],
             digest,
         }),
         (any::<(u8, u64, u32)>(), 0..4, bytes()).prop_map(

@@ -109,8 +109,12 @@ pub fn entries(count: u64) -> Vec<Entry> {
                 limit: random.below(1000),
             },
             (_, 7) => Event::Output {
-                kind: [OutputKind::Frame, OutputKind::Console, OutputKind::Disk]
-                    [random.below(3) as usize],
+                kind: [
+                    OutputKind::Frame,
+                    OutputKind::Console,
+                    OutputKind::Disk,
+                    OutputKind::DiskRead,
+                ][random.below(4) as usize],
                 digest: random.digest(),
             },
             (_, 8) => Event::Clock {

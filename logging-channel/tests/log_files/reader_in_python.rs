@@ -41,6 +41,7 @@ fn fields(event: &Event) -> (&'static str, String) {
                 OutputKind::Frame => "frame",
                 OutputKind::Console => "console",
                 OutputKind::Disk => "disk",
+                OutputKind::DiskRead => "disk read",
             };
             ("Output", with_digest(kind, digest))
         }

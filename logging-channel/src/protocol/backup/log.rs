@@ -50,7 +50,8 @@ impl IncomingLog {
         let Some(last) = entries.last() else {
             return Ok(());
         };
-        let is_output = |entry: &&Entry| matches!(entry.event, Event::Output { .. });
+        let is_output =
+            |entry: &&Entry| matches!(entry.event, Event::Output { kind, .. } if kind.is_held());
         let outputs = entries.iter().filter(is_output).map(|entry| entry.seq);
         let kept = self.outputs.len() + outputs.clone().count();
         if kept > kept_limit {

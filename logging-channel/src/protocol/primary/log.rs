@@ -32,7 +32,7 @@ pub(super) struct OutgoingLog {
     in_flight_bytes: u64,
     /// Appended while nobody listens.
     held_bytes: u64,
-    /// Output entries not yet released, in order.
+    /// Entries of held outputs not yet released, in order.
     outputs: VecDeque<u64>,
     /// When pending entries or a risen `released` must be sent.
     flush_at: Option<Duration>,
@@ -66,7 +66,7 @@ impl OutgoingLog {
         assert!(!self.ended, "End is the last entry of a log");
         self.appended = entry.seq;
         self.ended = matches!(entry.event, Event::End { .. });
-        let output = matches!(entry.event, Event::Output { .. });
+        let output = matches!(entry.event, Event::Output { kind, .. } if kind.is_held());
         if output {
             self.outputs.push_back(entry.seq);
         }
