@@ -1,6 +1,6 @@
 //! `MACHINE…`: the options that describe a machine and its world, the same for every command.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use clap::{Args, ValueEnum};
 use vmm::{
@@ -9,6 +9,9 @@ use vmm::{
     host::{Console, EventSink, RawTerminal, Tap},
     machine::boot::BootProtocol,
     session::{
+        disk_fault::DiskFault,
+        disk_spec::DiskSpec,
+        open_disks::{DiskUser, OpenDisks},
         reports::Reporter,
         setup::{MacAddress, MachineConfig},
         world::World,
@@ -125,6 +128,9 @@ pub struct MachineArgs {
     /// The network card's Ethernet address [default: 52:54:00:6c:73:01]
     #[arg(long)]
     pub mac: Option<MacAddress>,
+    /// A disk: a raw image, a block device or nbd://HOST:PORT/NAME, then any of ,ro ,id=NAME ,reads=log|self ,private ,timeout=SECONDS; up to four times
+    #[arg(long = "disk", value_name = "DISK")]
+    pub disks: Vec<DiskSpec>,
     /// Where the serial console goes: stdio, none, or a file
     #[arg(long, value_name = "stdio|none|FILE", default_value = "stdio")]
     pub console: Console,
@@ -134,8 +140,22 @@ pub struct MachineArgs {
 }
 
 impl MachineArgs {
-    /// The machine itself; tells which engine will run it.
-    pub fn config(&self, reporter: &Reporter) -> anyhow::Result<MachineConfig> {
+    /// The host's disks for the machine of this replica.
+    pub fn open_disks(
+        &self,
+        user: DiskUser,
+        reporter: &Reporter,
+        fault: Option<DiskFault>,
+    ) -> anyhow::Result<OpenDisks> {
+        Ok(OpenDisks::open(&self.disks, user, reporter, fault)?)
+    }
+
+    /// The machine itself, with these disks; tells which engine will run it.
+    pub fn config(
+        &self,
+        reporter: &Reporter,
+        disks: &OpenDisks,
+    ) -> anyhow::Result<MachineConfig> {
         let choice = self.engine.resolve();
         let count = self.count.resolve(choice.engine)?;
         reporter.engine(&choice);
@@ -149,13 +169,14 @@ impl MachineArgs {
             command_line: self.cmdline.clone(),
             memory_bytes: self.memory,
             mac: card,
+            disks: disks.configs.clone(),
         })
     }
 
     /// What the machine meets in the world. Must be called in a tokio runtime.
-    pub fn world(&self) -> anyhow::Result<World> {
+    pub fn world(&self, disks: &OpenDisks) -> anyhow::Result<World> {
         let tap = self.tap.as_deref().map(Tap::open).transpose()?;
-        Ok(World::new(tap, &self.console)?)
+        Ok(World::new(tap, &self.console, Arc::clone(&disks.disks))?)
     }
 
     /// The terminal in raw mode, if it is the console.

@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use arbiter::Arbiter;
 use clap::Args;
 use logging_channel::{
-    protocol::{Limits, Timing},
+    protocol::{Limits, Report, Timing},
     transport::{self, Connection},
 };
 use vmm::{
@@ -13,7 +13,9 @@ use vmm::{
     session::{
         Outcome, PairOptions, SessionError,
         backup::{self, Served},
+        disk_fault::DiskFault,
         fault::Fault,
+        open_disks::{DiskUser, OpenDisks},
         primary,
         reports::Reporter,
         setup::Prepared,
@@ -34,6 +36,9 @@ struct PairArgs {
     /// Suspect a peer that was silent for this long, milliseconds
     #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(50..=600_000))]
     failure_timeout: u64,
+    /// Kill or stop this replica at a point of a disk request's way, to see what becomes of the request: POINT:COUNT:kill or POINT:COUNT:stop
+    #[arg(long, value_name = "FAULT", hide_short_help = true)]
+    disk_fault: Option<DiskFault>,
     #[command(flatten)]
     live: LiveArgs,
 }
@@ -75,6 +80,22 @@ pub struct BackupArgs {
 }
 
 impl PairArgs {
+    fn open_disks(
+        &self,
+        machine: &MachineArgs,
+        black_box: &BlackBoxArgs,
+        user: DiskUser,
+        reporter: &Reporter,
+    ) -> anyhow::Result<OpenDisks> {
+        let disks = machine.open_disks(user, reporter, self.disk_fault.clone())?;
+        if black_box.options().is_some() && disks.disks.is_any_apart() {
+            anyhow::bail!(
+                "--log keeps a log that can be replayed, and with reads=self or private that log lacks what the disks read: give reads=log, or no --log"
+            );
+        }
+        Ok(disks)
+    }
+
     fn options(
         &self,
         reporter: Reporter,
@@ -97,7 +118,13 @@ impl PairArgs {
 /// Runs a machine with a backup.
 pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Primary, args.machine.event_sink()?);
-    let prepared = Prepared::new(&args.machine.config(&reporter)?)?;
+    let disks = args.pair.open_disks(
+        &args.machine,
+        &args.black_box,
+        DiskUser::Primary,
+        &reporter,
+    )?;
+    let prepared = Prepared::new(&args.machine.config(&reporter, &disks)?)?;
     let boot = boot_choices()?;
     let _raw = args.machine.raw_terminal()?;
     let options = args.pair.options(
@@ -106,7 +133,7 @@ pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
         Duration::from_secs(args.connect_timeout),
     );
     block_on(async {
-        let mut world = args.machine.world()?;
+        let mut world = args.machine.world(&disks)?;
         finish(
             &reporter,
             primary::run(prepared, boot, &args.backup, &mut world, options).await,
@@ -117,7 +144,10 @@ pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
 /// Waits for a primary and is its backup.
 pub fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Backup, args.machine.event_sink()?);
-    let mut prepared = Prepared::new(&args.machine.config(&reporter)?)?;
+    let disks =
+        args.pair
+            .open_disks(&args.machine, &args.black_box, DiskUser::Backup, &reporter)?;
+    let mut prepared = Prepared::new(&args.machine.config(&reporter, &disks)?)?;
     let symbols = args.symbols.read(&prepared)?;
     let reporter = reporter.with_symbols(symbols);
     let _raw = args.machine.raw_terminal()?;
@@ -128,7 +158,7 @@ pub fn backup(args: &BackupArgs) -> anyhow::Result<ExitCode> {
             .options(reporter.clone(), &args.black_box, Duration::ZERO)
     };
     block_on(async {
-        let mut world = args.machine.world()?;
+        let mut world = args.machine.world(&disks)?;
         loop {
             let connection = accept(&args.listen, &reporter).await?;
             match backup::run(prepared, connection, &mut world, options.clone()).await {
@@ -159,6 +189,15 @@ async fn accept(address: &str, reporter: &Reporter) -> anyhow::Result<Connection
 
 /// Every outcome but the guest's end has been told by the protocol's reports.
 fn finish(reporter: &Reporter, result: Result<Outcome, SessionError>) -> anyhow::Result<ExitCode> {
+    let result = match result {
+        Err(SessionError::CutOff(reason)) => {
+            reporter.report(&Report::Halted {
+                reason: reason.clone(),
+            });
+            Ok(Outcome::Halted { reason })
+        }
+        result => result,
+    };
     let Some(outcome) = unless_quit(result)? else {
         return Ok(ExitCode::SUCCESS);
     };

@@ -7,6 +7,7 @@ use logging_channel::log_file::{Keeper, LogHeader};
 use vmm::{
     host::Role,
     session::{
+        open_disks::DiskUser,
         playback::FileRecorder,
         reports::Reporter,
         setup::Prepared,
@@ -39,7 +40,8 @@ pub struct RecordArgs {
 /// Runs the machine and records it.
 pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Solo, args.machine.event_sink()?);
-    let prepared = Prepared::new(&args.machine.config(&reporter)?)?;
+    let disks = args.machine.open_disks(DiskUser::Alone, &reporter, None)?;
+    let prepared = Prepared::new(&args.machine.config(&reporter, &disks)?)?;
     let boot = boot_choices()?;
     let header = LogHeader::new(prepared.identity().clone(), boot.clone(), Keeper::Record);
     let options = args.form.at(&args.log).log_options(&prepared);
@@ -47,7 +49,7 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let machine = prepared.boot(&boot)?;
     let _raw = args.machine.raw_terminal()?;
     block_on(async {
-        let mut world = args.machine.world()?;
+        let mut world = args.machine.world(&disks)?;
         let session = solo::run(
             machine,
             &mut world,
@@ -58,6 +60,7 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
             },
         );
         if let Some(ending) = unless_quit(session.await)? {
+            disks.disks.end_alone()?;
             reporter.ended(&ending);
         }
         Ok(ExitCode::SUCCESS)

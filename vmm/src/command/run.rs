@@ -6,6 +6,7 @@ use clap::Args;
 use vmm::{
     host::Role,
     session::{
+        open_disks::DiskUser,
         reports::Reporter,
         setup::Prepared,
         solo::{self, InputTiming},
@@ -26,15 +27,18 @@ pub struct RunArgs {
 /// Runs the machine to its guest's end.
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Solo, args.machine.event_sink()?);
-    let machine = Prepared::new(&args.machine.config(&reporter)?)?.boot(&boot_choices()?)?;
+    let disks = args.machine.open_disks(DiskUser::Alone, &reporter, None)?;
+    let config = args.machine.config(&reporter, &disks)?;
+    let machine = Prepared::new(&config)?.boot(&boot_choices()?)?;
     let _raw = args.machine.raw_terminal()?;
     let timing = InputTiming {
         late_limit: args.live.late_limit(),
         jitter_seed: None,
     };
     block_on(async {
-        let mut world = args.machine.world()?;
+        let mut world = args.machine.world(&disks)?;
         if let Some(ending) = unless_quit(solo::run(machine, &mut world, None, timing).await)? {
+            disks.disks.end_alone()?;
             reporter.ended(&ending);
         }
         Ok(ExitCode::SUCCESS)

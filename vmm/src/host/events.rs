@@ -80,6 +80,13 @@ pub enum Event {
         /// In this term.
         term: u64,
     },
+    /// Something happened to a disk.
+    Disk {
+        /// `failed`, `waiting`, `back`, `given-up` or `cut-off`.
+        what: String,
+        /// The same in a sentence, with the disk and the reason.
+        text: String,
+    },
     /// The replica stopped for good.
     Halted {
         /// Why.
@@ -265,6 +272,10 @@ mod tests {
             Event::ClaimWon { term: 2 },
             Event::ClaimLost { term: 2 },
             Event::Live { term: 2 },
+            Event::Disk {
+                what: "failed".into(),
+                text: "disk 0 (image): a write failed".into(),
+            },
             Event::Halted {
                 reason: "a \"quoted\"\nreason".into(),
             },

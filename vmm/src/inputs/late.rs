@@ -220,6 +220,7 @@ fn look(shared: &Shared, kicker: &Kicker, inbox: &Inbox, clock: HostClock) -> Se
         waiting: due
             || shared.pending.load(Ordering::Relaxed)
             || inbox.has_frame()
+            || inbox.has_disk()
             || inbox.has_console(),
         patience: Duration::from_nanos(shared.patience_ns.load(Ordering::Relaxed)),
     }

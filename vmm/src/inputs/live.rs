@@ -3,7 +3,7 @@
 //! In: the host's clock, the inbox, the host's randomness. Out: events for the machine and the same events as entries for
 //! the recorder. *What* happens *when* is decided here and nowhere else; any choice is right, as it is recorded.
 //!
-//! Order at each position: clock, entropy, frame, console, timer tick, interrupt. The tick comes after what else arrived and is held back
+//! Order at each position: clock, entropy, disk, frame, console, timer tick, interrupt. The tick comes after what else arrived and is held back
 //! while another interrupt waits, so that a guest that is slow at its ticks still gets its packets (IRQ 0 has the highest priority).
 //!
 //! Where instructions are counted, the guest's clock is the machine's own: it is corrected when it has drifted from the host's ([`super::discipline`]),
@@ -27,10 +27,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use logging_channel::{Digest, EndReason, Entry, Event, Position};
+use logging_channel::{Digest, DiskOutcome, EndReason, Entry, Event, Position};
 
 use super::{
-    DIGEST_INTERVAL_NS, DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS, delta,
+    DIGEST_INTERVAL_NS, DIGEST_TURNS, InputError, Inputs, Next, SLICE_INSTRUCTIONS,
+    apart::{self, Apart},
+    delta,
     discipline::{Correction, Discipline, Sample},
     inbox::Inbox,
     jitter::Jitter,
@@ -109,6 +111,8 @@ pub struct Live {
     digest_ns: u64,
     jitter: Option<Jitter>,
     late: Option<Late>,
+    /// By disk.
+    apart: Vec<Apart>,
 }
 
 impl Live {
@@ -132,6 +136,7 @@ impl Live {
             digest_ns: 0,
             jitter: None,
             late: None,
+            apart: Vec::new(),
         }
     }
 
@@ -154,6 +159,13 @@ impl Live {
         self
     }
 
+    /// Somebody follows this log who does a part of the disks' work for itself; by disk, and nothing on those that are not named.
+    #[must_use]
+    pub fn with_disks_apart(mut self, apart: Vec<Apart>) -> Self {
+        self.apart = apart;
+        self
+    }
+
     fn record(
         &mut self,
         at: Position,
@@ -165,10 +177,47 @@ impl Live {
         self.recorder.record(Entry { seq, at, event }, effect)
     }
 
-    fn input(&mut self, at: Position, event: Event) -> Result<Next, InputError> {
+    fn input(
+        &mut self,
+        at: Position,
+        event: Event,
+        machine: &dyn Situation,
+    ) -> Result<Next, InputError> {
         self.something_came_in();
-        self.record(at, event.clone(), None)?;
+        let told = self.told_apart(&event, machine);
+        self.record(at, told.unwrap_or_else(|| event.clone()), None)?;
         Ok(Next::Apply(event))
+    }
+
+    /// What the log says instead, if whoever follows it has done the same request for itself.
+    fn told_apart(&self, event: &Event, machine: &dyn Situation) -> Option<Event> {
+        let Event::Disk {
+            disk,
+            request,
+            outcome: DiskOutcome::Done { bytes },
+        } = event
+        else {
+            return None;
+        };
+        let operation = machine.disk_request(*disk, *request)?;
+        let apart = self.apart.get(usize::from(*disk))?;
+        let checksum = apart::checksum(bytes);
+        apart.covers(&operation).then_some(Event::Disk {
+            disk: *disk,
+            request: *request,
+            outcome: DiskOutcome::DoneApart { checksum },
+        })
+    }
+
+    /// The oldest completion that the machine still waits for.
+    fn disk_completion(&self, machine: &dyn Situation) -> Option<Event> {
+        while self.inbox.has_disk() {
+            let done = self.inbox.take_disk()?;
+            if machine.disk_request(done.disk, done.request).is_some() {
+                return Some(done.into());
+            }
+        }
+        None
     }
 
     /// The correction that the guest's clock needs, if it has one of its own. A halted guest's is put right when something wakes it.
@@ -207,6 +256,9 @@ impl Live {
             return Ok(Some(Event::Entropy {
                 bytes: random_bytes(count)?,
             }));
+        }
+        if let Some(event) = self.disk_completion(machine) {
+            return Ok(Some(event));
         }
         if self.inbox.has_frame()
             && machine.takes_frame()
@@ -352,6 +404,7 @@ impl Live {
 fn is_something_here(inbox: &Inbox, machine: &dyn Situation) -> bool {
     machine.interrupt_pending()
         || machine.entropy_bytes().is_some()
+        || inbox.has_disk()
         || inbox.has_frame() && machine.takes_frame()
         || inbox.has_console() && machine.console_input_room() > 0
 }
@@ -393,10 +446,10 @@ impl Inputs for Live {
         }
         loop {
             if let Some(event) = self.correction(machine) {
-                return self.input(at, event);
+                return self.input(at, event, machine);
             }
             if let Some(event) = self.arrived(machine)? {
-                return self.input(at, event);
+                return self.input(at, event, machine);
             }
             if machine.interrupt_pending() && machine.accepts_interrupts() {
                 return Ok(Next::Interrupt);

@@ -5,10 +5,10 @@
 //! position up to which the log is not yet known. On a clock of instructions that is bounded: a machine that computes on
 //! without the exit at which the next entry is has parted from its log, and is not waited for.
 
-use logging_channel::{Digest, EndReason, Entry, Event, Position};
+use logging_channel::{Digest, DiskOutcome, EndReason, Entry, Event, Position};
 
 use super::{
-    Divergence, InputError, Inputs, MAX_SILENT_INSTRUCTIONS, Next,
+    Divergence, InputError, Inputs, MAX_SILENT_INSTRUCTIONS, Next, apart,
     delta::{Assembly, DeltaError, PackedDelta},
     recent::RecentEntries,
 };
@@ -28,6 +28,20 @@ pub trait LogSource: Send {
 
     /// The machine has replayed every entry up to and including `seq`. `suppressed` is the output, if the entry was one.
     fn replayed(&mut self, seq: u64, suppressed: Option<Effect>);
+
+    /// What this replica's own request to a disk, of those that each replica does for itself, has read; nothing where it reads nothing. Waits until it is done.
+    ///
+    /// # Errors
+    /// See [`InputError`]. A log alone cannot say.
+    fn done_apart(&mut self, _disk: u8, _request: u64) -> Result<Vec<u8>, InputError> {
+        Err(InputError::Host {
+            doing: "The log does not hold what its disks did: each replica of its pair did that for itself",
+            source: std::io::ErrorKind::Unsupported.into(),
+        })
+    }
+
+    /// The log says how this request to a disk ended: what this replica's own becomes does not matter.
+    fn told(&mut self, _disk: u8, _request: u64) {}
 }
 
 /// A log as inputs. A clone goes on from the same place, if its source does.
@@ -181,6 +195,42 @@ impl<S: LogSource> Logged<S> {
         InputError::Diverged(error.divergence(at, self.recent.lines()))
     }
 
+    /// The entry that was peeked at says that a disk has finished a request.
+    fn disk_done(
+        &mut self,
+        at: Position,
+        disk: u8,
+        request: u64,
+        machine: &dyn Situation,
+    ) -> Result<Next, InputError> {
+        if machine.disk_request(disk, request).is_none() {
+            return Err(self.parted(at, &"a machine that waits for no such request"));
+        }
+        let checksum = match &self.expected().event {
+            Event::Disk {
+                outcome: DiskOutcome::DoneApart { checksum },
+                ..
+            } => *checksum,
+            _ => {
+                self.source.told(disk, request);
+                return Ok(Next::Apply(self.done(None)));
+            }
+        };
+        let bytes = self.source.done_apart(disk, request)?;
+        let found = apart::checksum(&bytes);
+        if found != checksum {
+            let actual = format!("{} other bytes, checksum {found:08x}", bytes.len());
+            return Err(self.parted(at, &actual));
+        }
+        self.done(None);
+        let outcome = DiskOutcome::Done { bytes };
+        Ok(Next::Apply(Event::Disk {
+            disk,
+            request,
+            outcome,
+        }))
+    }
+
     fn pass_over_digests(&mut self, at: Position) -> Result<(), InputError> {
         loop {
             let entry = self.peek(at)?;
@@ -266,8 +316,11 @@ impl<S: LogSource> Inputs for Logged<S> {
             | Event::Clock { .. }
             | Event::Frame { .. }
             | Event::ConsoleInput { .. }
-            | Event::Entropy { .. }
-            | Event::Disk { .. } => Ok(Next::Apply(self.done(None))),
+            | Event::Entropy { .. } => Ok(Next::Apply(self.done(None))),
+            Event::Disk { disk, request, .. } => {
+                let (disk, request) = (*disk, *request);
+                self.disk_done(at, disk, request, machine)
+            }
             Event::Pages { .. } | Event::State { .. } => match self.take_delta(at)? {
                 Some(delta) => Ok(Next::Delta(delta)),
                 None => self.next(at, machine),

@@ -8,6 +8,7 @@
 //! - and tells what the machine did: [`Inputs::interrupted`], [`Inputs::output`], [`Inputs::digest`], [`Inputs::end`], which
 //!   `Live` records and `Logged` compares, and [`Inputs::delta`], which only a live machine can do.
 
+pub mod apart;
 pub mod delta;
 pub mod discipline;
 pub mod inbox;

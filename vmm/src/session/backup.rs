@@ -29,7 +29,7 @@ use super::{
     go_live::BackupInputs,
     link::{Heard, Link},
     pipe::LogPipe,
-    primary::{ended, sleep},
+    primary::{ended, grant, sleep},
     replica::{Ending, ReplicaError},
     reports::Reporter,
     setup::Prepared,
@@ -37,7 +37,7 @@ use super::{
     vcpu::VcpuThread,
     world::World,
 };
-use crate::host::MonotonicClock;
+use crate::host::{MonotonicClock, disk::Grant};
 
 /// A backup of a formed or forming pair.
 struct Session<'a> {
@@ -57,11 +57,13 @@ struct Session<'a> {
     vcpu: Option<VcpuThread>,
     ending: Option<Ending>,
     told_drained: bool,
+    /// The pair's name, once it is formed.
+    pair: u64,
 }
 
 enum Turn {
     GoOn,
-    GoLive,
+    GoLive { term: u64 },
     Over(Outcome),
     NoPair { reason: String },
 }
@@ -113,6 +115,7 @@ pub async fn run(
         vcpu: None,
         ending: None,
         told_drained: false,
+        pair: 0,
     };
     session.serve().await
 }
@@ -122,8 +125,11 @@ impl Session<'_> {
         loop {
             match self.perform_actions()? {
                 Turn::GoOn => {}
-                Turn::GoLive => return self.go_live().await.map(Served::Session),
+                Turn::GoLive { term } => return self.go_live(term).await.map(Served::Session),
                 Turn::Over(outcome) => {
+                    if let Outcome::Ended(ending) = &outcome {
+                        self.world.disks().end_together(self.pair, ending)?;
+                    }
                     self.link.finish().await;
                     return Ok(Served::Session(outcome));
                 }
@@ -210,6 +216,7 @@ impl Session<'_> {
                 BackupAction::SendHeartbeat(heartbeat) => self.link.send_heartbeat(&heartbeat),
                 BackupAction::Start { boot, session, .. } => {
                     self.link.pair(session);
+                    self.pair = session;
                     self.start(&boot)?;
                 }
                 BackupAction::Deliver(entries) => {
@@ -222,7 +229,7 @@ impl Session<'_> {
                     self.tell_progress();
                 }
                 BackupAction::Claim { expected_term } => self.claims.claim(expected_term),
-                BackupAction::GoLive { .. } => return Ok(Turn::GoLive),
+                BackupAction::GoLive { term } => return Ok(Turn::GoLive { term }),
                 // Before a pair is formed there is nothing to halt.
                 BackupAction::Report(Report::Halted { .. }) if self.prepared.is_some() => {}
                 BackupAction::Report(report) => {
@@ -246,6 +253,7 @@ impl Session<'_> {
                 }
                 BackupAction::Halt { reason } => {
                     self.feed.close();
+                    self.world.inbox().close();
                     return Ok(Turn::Over(Outcome::Halted { reason }));
                 }
             }
@@ -256,10 +264,15 @@ impl Session<'_> {
     fn start(&mut self, boot: &BootChoices) -> Result<(), SessionError> {
         let prepared = self.prepared.take().expect("a pair is formed once");
         self.black_box.begin(&prepared, boot, Keeper::Backup)?;
+        let (disks, identity) = (self.world.disks(), self.claims.identity());
+        disks
+            .grant_copies(Grant::Alone { identity })
+            .map_err(SessionError::Disk)?;
+        disks.copies().begin(self.pair)?;
         let machine = prepared.boot(boot)?;
         let inputs = BackupInputs::new(
             Arc::clone(&self.feed),
-            self.world.inbox(),
+            self.world.disks(),
             Arc::clone(&self.pipe),
         )
         .with_late_limit(machine.kicker(), self.late_limit);
@@ -270,9 +283,14 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The term is won. In this order: the network learns where the machine is, what the primary may not have released leaves,
+    /// The term is won. In this order: the disks learn who is live, the network learns where the machine is, what the primary may not have released leaves,
     /// the guest goes on.
-    async fn go_live(mut self) -> Result<Outcome, SessionError> {
+    async fn go_live(mut self, term: u64) -> Result<Outcome, SessionError> {
+        grant(self.world, &self.claims, term).await?;
+        self.world
+            .disks()
+            .copies()
+            .go_on_alone(self.claims.identity())?;
         if let Some(mac) = self.mac {
             self.world.announce(mac)?;
         }
@@ -292,6 +310,7 @@ impl Session<'_> {
             (None, Some(ending)) => ending,
             (None, None) => unreachable!("a backup that goes live has a machine"),
         };
+        self.world.disks().end_alone()?;
         Ok(Outcome::Ended(ending))
     }
 }

@@ -40,6 +40,12 @@ impl Claims {
         })
     }
 
+    /// In whose name claims are made.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
     /// Starts a claim of the term after `expected_term`.
     pub fn claim(&self, expected_term: u64) {
         let (arbiter, identity, timeout, tell) = (

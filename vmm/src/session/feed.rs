@@ -2,20 +2,22 @@
 //! were suppressed.
 //!
 //! In: [`LogFeed::deliver`], [`LogFeed::drain`], [`LogFeed::go_live`]. Out: entries to [`Feed`], in order, and when they are used up after
-//! `drain`, the verdict. What always holds: a suppressed output is kept until the primary says that it has released it.
+//! `drain`, the verdict. What always holds: a suppressed output is kept until the primary says that it has released it; but not what is asked of a disk: the machine
+//! itself knows what of that is not done. What each replica does for itself on a disk is done as the replay comes by.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use logging_channel::Entry;
 use tokio::sync::Notify;
 
-use super::gate::OutputGate;
+use super::{disks::Disks, gate::OutputGate};
 use crate::{
-    effect::Effect,
-    inputs::{InputError, logged::LogSource},
+    effect::{DiskRequest, Effect},
+    inputs::{InputError, inbox::Inbox, logged::LogSource},
 };
 
 #[derive(Debug, Default)]
@@ -124,11 +126,46 @@ impl LogFeed {
 }
 
 /// The vCPU thread's end.
-pub struct Feed(pub Arc<LogFeed>);
+pub struct Feed {
+    feed: Arc<LogFeed>,
+    disks: Arc<Disks>,
+    inbox: Arc<Inbox>,
+    /// What this replica has under way of its own, by disk and number: a read that fails is tried again.
+    own: BTreeMap<(u8, u64), DiskRequest>,
+    /// The next entry ends a request of this replica's own: the primary may wait for that.
+    tells_at_once: bool,
+}
+
+/// From a read of this replica's own that failed to its next try.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Feed {
+    /// The vCPU thread's end of `feed`, of a machine with these disks.
+    #[must_use]
+    pub fn new(feed: Arc<LogFeed>, disks: Arc<Disks>) -> Self {
+        let inbox = disks.inbox();
+        Self {
+            feed,
+            disks,
+            inbox,
+            own: BTreeMap::new(),
+            tells_at_once: false,
+        }
+    }
+
+    /// Begins what this replica does for itself.
+    fn begin(&mut self, request: DiskRequest) {
+        if self.disks.is_apart(&request) {
+            self.own
+                .insert((request.disk, request.id), request.clone());
+            self.disks.submit(request);
+        }
+    }
+}
 
 impl LogSource for Feed {
     fn next(&mut self) -> Result<Option<Entry>, InputError> {
-        let feed = &*self.0;
+        let feed = &*self.feed;
         let mut contents = feed.lock();
         loop {
             if contents.closed {
@@ -151,12 +188,50 @@ impl LogSource for Feed {
     }
 
     fn replayed(&mut self, seq: u64, suppressed: Option<Effect>) {
-        let mut contents = self.0.lock();
+        let mut contents = self.feed.lock();
         contents.replayed = seq;
-        if let Some(effect) = suppressed
-            && seq > contents.released
-        {
-            contents.kept.hold(seq, effect);
+        if std::mem::take(&mut self.tells_at_once) {
+            self.feed.progress.notify_one();
+        }
+        match suppressed {
+            Some(Effect::Disk(request)) => {
+                drop(contents);
+                self.begin(request);
+            }
+            Some(effect) if seq > contents.released => contents.kept.hold(seq, effect),
+            _ => {}
+        }
+    }
+
+    fn done_apart(&mut self, disk: u8, request: u64) -> Result<Vec<u8>, InputError> {
+        let own = self.own.remove(&(disk, request));
+        self.tells_at_once = true;
+        loop {
+            let done = self.inbox.wait_for_disk(disk, request);
+            let error = match done.ok_or(InputError::Closed)?.result {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => error,
+            };
+            match &own {
+                Some(own) if own.operation.is_read() => {
+                    if self.inbox.wait_for_close(RETRY_INTERVAL) {
+                        return Err(InputError::Closed);
+                    }
+                    self.disks.submit(own.clone());
+                }
+                _ => {
+                    return Err(InputError::Host {
+                        doing: "This replica's own copy of a disk has not done what the primary's has: it is of no use any more",
+                        source: std::io::Error::other(error),
+                    });
+                }
+            }
+        }
+    }
+
+    fn told(&mut self, disk: u8, request: u64) {
+        if self.own.remove(&(disk, request)).is_some() {
+            self.inbox.forget_disk(disk, request);
         }
     }
 }
@@ -183,7 +258,7 @@ mod tests {
     #[test]
     fn a_drained_feed_ends_after_its_last_entry_and_not_before() {
         let feed = LogFeed::new();
-        let mut source = Feed(Arc::clone(&feed));
+        let mut source = Feed::new(Arc::clone(&feed), Disks::none());
         feed.deliver(entries(1..3));
         assert_eq!(source.next().expect("open").map(|entry| entry.seq), Some(1));
         feed.drain();
@@ -197,7 +272,7 @@ mod tests {
     #[test]
     fn suppressed_outputs_are_kept_until_they_are_known_to_be_released() {
         let feed = LogFeed::new();
-        let mut source = Feed(Arc::clone(&feed));
+        let mut source = Feed::new(Arc::clone(&feed), Disks::none());
         // The news may come before the replay has produced the output.
         feed.released(2);
         for (seq, byte) in [(1, b'a'), (2, b'b'), (4, b'd'), (6, b'f')] {
@@ -225,6 +300,6 @@ mod tests {
                 Err(InputError::Closed)
             ));
         });
-        assert!(matches!(Feed(feed).next(), Err(InputError::Closed)));
+        assert!(matches!(Feed::new(feed, Disks::none()).next(), Err(InputError::Closed)));
     }
 }

@@ -10,15 +10,20 @@ pub mod backup;
 pub mod bisect;
 pub mod black_box;
 pub mod claims;
+pub mod disk_fault;
+pub mod disk_spec;
+pub mod disks;
 pub mod divergence;
 pub mod fault;
 pub mod feed;
 pub mod gate;
 pub mod go_live;
 pub mod link;
+pub mod open_disks;
 pub mod pipe;
 pub mod playback;
 pub mod primary;
+pub mod read_ledger;
 pub mod replica;
 pub mod reports;
 pub mod second_opinion;
@@ -37,7 +42,7 @@ use logging_channel::{
     transport::TransportError,
 };
 
-use crate::host::HostError;
+use crate::host::{HostError, disk::copy::CopyError};
 use black_box::BlackBoxOptions;
 use fault::Fault;
 use replica::{Ending, ReplicaError};
@@ -100,6 +105,9 @@ pub enum SessionError {
     /// See [`ArbiterError`].
     #[error(transparent)]
     Arbiter(#[from] ArbiterError),
+    /// See [`CopyError`].
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// See [`LogError`].
     #[error(transparent)]
     Log(#[from] LogError),
@@ -122,6 +130,12 @@ pub enum SessionError {
         /// The host's answer.
         source: std::io::Error,
     },
+    /// A disk cannot be used.
+    #[error("Cannot use the disk: {0}")]
+    Disk(String),
+    /// The disks' server serves somebody else now.
+    #[error("This replica may not go on: {0}")]
+    CutOff(String),
     /// The user asked for it on the console.
     #[error("Quit from the console")]
     Quit,

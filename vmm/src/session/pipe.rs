@@ -1,7 +1,8 @@
 //! From the vCPU thread to the I/O thread: entries and the outputs that depend on them.
 //!
 //! In: [`PipeRecorder::record`], on the vCPU thread. Out: [`LogPipe::take`], on the I/O thread. What always holds: order; an entry
-//! and its output come out together; the vCPU waits only while there is no room (back-pressure), and not for the network.
+//! and its output come out together; the vCPU waits only while there is no room (back-pressure), and not for the network. What a disk may do at once
+//! it is given here; it still comes out, as the I/O thread keeps account of it.
 
 use std::{
     sync::{
@@ -18,6 +19,8 @@ use crate::{
     effect::Effect,
     inputs::{InputError, recorder::Recorder},
 };
+
+use super::disks::Disks;
 
 /// Entries that wait in the pipe at most. The I/O thread empties it at each turn.
 const MAX_ENTRIES: usize = 4096;
@@ -141,15 +144,17 @@ impl LogPipe {
 /// The vCPU thread's end.
 pub struct PipeRecorder {
     pipe: Arc<LogPipe>,
+    disks: Arc<Disks>,
     last_pause: Instant,
 }
 
 impl PipeRecorder {
-    /// The recording end of `pipe`.
+    /// The recording end of `pipe`, of a machine with these disks.
     #[must_use]
-    pub fn new(pipe: Arc<LogPipe>) -> Self {
+    pub fn new(pipe: Arc<LogPipe>, disks: Arc<Disks>) -> Self {
         Self {
             pipe,
+            disks,
             last_pause: Instant::now(),
         }
     }
@@ -170,6 +175,10 @@ impl PipeRecorder {
 impl Recorder for PipeRecorder {
     fn record(&mut self, entry: Entry, effect: Option<Effect>) -> Result<(), InputError> {
         self.pace();
+        let at_once = match &effect {
+            Some(Effect::Disk(request)) if self.disks.is_free(request) => Some(request.clone()),
+            _ => None,
+        };
         let pipe = &*self.pipe;
         let full = |contents: &mut Contents| {
             !contents.closed
@@ -185,8 +194,11 @@ impl Recorder for PipeRecorder {
             return Err(InputError::Closed);
         }
         let was_empty = contents.taken.entries.is_empty();
-        let urgent =
-            effect.is_some() || matches!(entry.event, Event::End { .. } | Event::Frame { .. });
+        let urgent = match &entry.event {
+            Event::End { .. } | Event::Frame { .. } => true,
+            Event::Output { kind, .. } => kind.is_held(),
+            _ => false,
+        };
         let wake = was_empty || (urgent && !contents.taken.urgent);
         contents.bytes +=
             entry.event.payload_bytes() + effect.as_ref().map_or(0, |effect| effect.bytes().len());
@@ -199,6 +211,9 @@ impl Recorder for PipeRecorder {
         }
         contents.taken.entries.push(entry);
         drop(contents);
+        if let Some(request) = at_once {
+            self.disks.submit(request);
+        }
         if wake {
             pipe.filled.notify_one();
         }
@@ -240,7 +255,7 @@ mod tests {
     #[test]
     fn entries_and_their_outputs_come_out_together_and_in_order() {
         let pipe = LogPipe::new();
-        let mut recorder = PipeRecorder::new(Arc::clone(&pipe));
+        let mut recorder = PipeRecorder::new(Arc::clone(&pipe), Disks::none());
         recorder.record(entry(1), None).expect("there is room");
         assert!(!pipe.lock().taken.urgent);
         let (second, effect) = output(2);
@@ -264,7 +279,7 @@ mod tests {
         pipe: &Arc<LogPipe>,
         seqs: std::ops::Range<u64>,
     ) -> mpsc::Receiver<Result<u64, ()>> {
-        let mut recorder = PipeRecorder::new(Arc::clone(pipe));
+        let mut recorder = PipeRecorder::new(Arc::clone(pipe), Disks::none());
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || {
             for seq in seqs {
@@ -323,7 +338,7 @@ mod tests {
     #[tokio::test]
     async fn an_output_ends_the_wait_at_once_and_an_entry_within_the_interval() {
         let pipe = LogPipe::new();
-        let mut recorder = PipeRecorder::new(Arc::clone(&pipe));
+        let mut recorder = PipeRecorder::new(Arc::clone(&pipe), Disks::none());
         let nothing = tokio::time::timeout(Duration::from_millis(20), pipe.wait()).await;
         assert!(nothing.is_err(), "there is nothing to take");
         recorder.record(entry(1), None).expect("there is room");

@@ -7,6 +7,8 @@
 //!  Inbox ◄────────────────────────┼─── World ◄──┘
 //! ```
 //!
+//! What is done to a shared disk is an output; after its release it may have to wait for the backup to have read what was there ([`ReadLedger`]).
+//!
 //! Every decision is the protocol core's ([`Primary`]); this file performs its actions, in order. When the backup is lost and the
 //! term won, the outputs that wait are released and the machine goes on as [`super::solo`] does.
 
@@ -23,9 +25,11 @@ use super::{
     Outcome, PairOptions, SessionError,
     black_box::BlackBox,
     claims::Claims,
+    disk_fault::DiskPoint,
     gate::OutputGate,
     link::{Heard, Link},
     pipe::{LogPipe, PipeRecorder},
+    read_ledger::ReadLedger,
     replica::{Ending, ReplicaError},
     reports::Reporter,
     setup::Prepared,
@@ -34,7 +38,8 @@ use super::{
     world::World,
 };
 use crate::{
-    host::MonotonicClock,
+    effect::{DiskRequest, Effect},
+    host::{MonotonicClock, disk::Grant},
     inputs::{
         Live,
         live::{HostClock, random_bytes},
@@ -47,6 +52,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// A primary of a formed or forming pair.
 struct Session<'a> {
     core: Primary,
+    /// The pair's name.
+    pair: u64,
     clock: MonotonicClock,
     link: Link,
     claims: Claims,
@@ -54,6 +61,7 @@ struct Session<'a> {
     black_box: BlackBox,
     pipe: Arc<LogPipe>,
     gate: OutputGate,
+    ledger: ReadLedger,
     world: &'a mut World,
     prepared: Option<(Prepared, BootChoices)>,
     late_limit: Option<Duration>,
@@ -64,7 +72,7 @@ struct Session<'a> {
 /// What a performed action means for the session.
 enum Turn {
     GoOn,
-    RunAlone,
+    RunAlone { term: u64 },
     Over(Outcome),
 }
 
@@ -86,6 +94,7 @@ pub async fn run(
     let claims = Claims::new(options.arbiter, options.timing.claim_timeout)?;
     let term = claims.take_over().await?;
     let session = random_session()?;
+    grant(world, &claims, term).await?;
     let link = Link::to_backup(connection, session).await?;
     let core = Primary::new(
         prepared.identity().clone(),
@@ -98,6 +107,7 @@ pub async fn run(
     );
     let session = Session {
         core,
+        pair: session,
         clock,
         link,
         claims,
@@ -105,6 +115,7 @@ pub async fn run(
         reporter,
         pipe: LogPipe::new(),
         gate: OutputGate::default(),
+        ledger: ReadLedger::new(world.disks().apart()),
         world,
         prepared: Some((prepared, boot)),
         late_limit: options.late_limit,
@@ -119,8 +130,11 @@ impl Session<'_> {
         loop {
             match self.perform_actions()? {
                 Turn::GoOn => {}
-                Turn::RunAlone => return self.run_alone().await,
+                Turn::RunAlone { term } => return self.run_alone(term).await,
                 Turn::Over(outcome) => {
+                    if let Outcome::Ended(ending) = &outcome {
+                        self.world.disks().end_together(self.pair, ending)?;
+                    }
                     self.link.finish().await;
                     return Ok(outcome);
                 }
@@ -128,6 +142,8 @@ impl Session<'_> {
             self.pipe.set_room(self.core.has_room());
             let event = self.next_event().await?;
             self.handle(event);
+            let free = self.ledger.executed(self.core.executed());
+            self.submit(free);
         }
     }
 
@@ -172,9 +188,22 @@ impl Session<'_> {
     fn append_recorded(&mut self) {
         let taken = self.pipe.take();
         self.black_box.keep(&taken.entries);
+        let disks = self.world.disks();
         for (seq, effect) in taken.outputs {
-            self.gate.hold(seq, effect);
+            match effect {
+                Effect::Disk(request) if disks.is_free(&request) => self.ledger.issued(&request),
+                effect => {
+                    if let Effect::Disk(_) = effect {
+                        disks.pass(DiskPoint::BeforeAck);
+                    }
+                    self.gate.hold(seq, effect);
+                }
+            }
         }
+        taken
+            .entries
+            .iter()
+            .for_each(|entry| self.ledger.recorded(entry));
         let now = self.clock.now();
         self.core.handle(PrimaryEvent::Append(taken.entries), now);
         if taken.urgent {
@@ -190,7 +219,7 @@ impl Session<'_> {
                 PrimaryAction::Start => self.start()?,
                 PrimaryAction::Release { through } => self.release(through)?,
                 PrimaryAction::Claim { expected_term } => self.claims.claim(expected_term),
-                PrimaryAction::RunAlone { .. } => return Ok(Turn::RunAlone),
+                PrimaryAction::RunAlone { term } => return Ok(Turn::RunAlone { term }),
                 PrimaryAction::Pace { sleep_percent } => self.pipe.set_pace(sleep_percent),
                 PrimaryAction::Report(report) => {
                     self.reporter.report(&report);
@@ -220,34 +249,62 @@ impl Session<'_> {
     fn start(&mut self) -> Result<(), SessionError> {
         let (prepared, boot) = self.prepared.take().expect("a pair is formed once");
         self.black_box.begin(&prepared, &boot, Keeper::Primary)?;
+        self.world.disks().copies().begin(self.pair)?;
         let machine = prepared.boot(&boot)?;
-        let recorder = Box::new(PipeRecorder::new(Arc::clone(&self.pipe)));
+        let disks = self.world.disks();
+        let apart = disks.apart();
+        let recorder = Box::new(PipeRecorder::new(Arc::clone(&self.pipe), disks));
         let inputs = Live::new(HostClock::starting_at(0), self.world.inbox(), recorder, 1)
-            .with_late_limit(machine.kicker(), self.late_limit);
+            .with_late_limit(machine.kicker(), self.late_limit)
+            .with_disks_apart(apart);
         self.vcpu = Some(VcpuThread::spawn(machine, inputs));
         self.world.connect();
         Ok(())
     }
 
     fn release(&mut self, through: u64) -> Result<(), SessionError> {
-        for effect in self.gate.release_through(through) {
-            self.world.perform(&effect)?;
-        }
+        self.perform_held(through)?;
         self.core
             .handle(PrimaryEvent::Released { through }, self.clock.now());
         Ok(())
     }
 
+    /// Performs the outputs that wait, up to this entry's, in order.
+    fn perform_held(&mut self, through: u64) -> Result<(), SessionError> {
+        for effect in self.gate.release_through(through) {
+            match effect {
+                Effect::Disk(request) => {
+                    let free = self.ledger.released(request);
+                    self.submit(free);
+                }
+                effect => self.world.perform(&effect)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&self, requests: impl IntoIterator<Item = DiskRequest>) {
+        let disks = self.world.disks();
+        requests
+            .into_iter()
+            .for_each(|request| disks.submit(request));
+    }
+
     /// The term is won: nobody needs to be waited for any more.
-    async fn run_alone(mut self) -> Result<Outcome, SessionError> {
+    async fn run_alone(mut self, term: u64) -> Result<Outcome, SessionError> {
+        grant(self.world, &self.claims, term).await?;
+        self.world
+            .disks()
+            .copies()
+            .go_on_alone(self.claims.identity())?;
         while let Some(action) = self.core.poll() {
             if let PrimaryAction::Report(report) = action {
                 self.reporter.report(&report);
             }
         }
-        for effect in self.gate.release_through(u64::MAX) {
-            self.world.perform(&effect)?;
-        }
+        let free = self.ledger.let_go();
+        self.submit(free);
+        self.perform_held(u64::MAX)?;
         self.pipe.set_room(true);
         self.pipe.set_pace(0);
         let ending = match (&mut self.vcpu, self.ending) {
@@ -257,8 +314,19 @@ impl Session<'_> {
             (None, Some(ending)) => ending,
             (None, None) => unreachable!("a primary that claims has started its guest"),
         };
+        self.world.disks().end_alone()?;
         Ok(Outcome::Ended(ending))
     }
+}
+
+/// The disks learn that this replica is live in `term`.
+pub(super) async fn grant(world: &World, claims: &Claims, term: u64) -> Result<(), SessionError> {
+    let (disks, identity) = (world.disks(), claims.identity());
+    let granted =
+        tokio::task::spawn_blocking(move || disks.grant(Grant::Live { term, identity })).await;
+    granted
+        .expect("a disk's grant does not panic")
+        .map_err(SessionError::Disk)
 }
 
 /// Looks for a backup that may not be up yet.

@@ -7,6 +7,7 @@ use logging_channel::{Digest, Position, protocol::Report};
 use crate::{
     doctor::Choice,
     host::{
+        disk::DiskEvent,
         events::{Event, EventSink, Role},
         say,
     },
@@ -61,6 +62,15 @@ impl Reporter {
         self.events.emit(&Event::Engine {
             engine: *engine,
             why: why.clone(),
+        });
+    }
+
+    /// Something happened to a disk.
+    pub fn disk(&self, event: &DiskEvent) {
+        self.note(&event.to_string());
+        self.events.emit(&Event::Disk {
+            what: event.name().to_owned(),
+            text: event.to_string(),
         });
     }
 

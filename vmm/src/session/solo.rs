@@ -42,7 +42,7 @@ pub async fn run<E: Engine + Send + 'static>(
     timing: InputTiming,
 ) -> Result<Ending, SessionError> {
     let pipe = LogPipe::new();
-    let to_pipe = Box::new(PipeRecorder::new(Arc::clone(&pipe)));
+    let to_pipe = Box::new(PipeRecorder::new(Arc::clone(&pipe), world.disks()));
     let recorder: Box<dyn Recorder> = match log {
         Some(log) => Box::new(Both(log, to_pipe)),
         None => to_pipe,

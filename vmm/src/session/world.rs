@@ -1,4 +1,4 @@
-//! The world as the I/O thread sees it: tap and console.
+//! The world as the I/O thread sees it: tap, console and disks.
 //!
 //! In: effects that may happen. Out: frames and typed bytes, to the inbox. What always holds: nothing is sent but what
 //! a session performs, and until it connects the world, what is received is thrown away.
@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::SessionError;
+use super::{SessionError, disks::Disks};
 use crate::{
     effect::Effect,
     host::{Console, ConsoleOutput, HostError, MacAddress, Tap, Typed},
@@ -36,6 +36,7 @@ pub struct World {
     tap: Option<AsyncFd<Tap>>,
     console: ConsoleOutput,
     typed: Option<mpsc::Receiver<Typed>>,
+    disks: Arc<Disks>,
     inbox: Arc<Inbox>,
     connected: bool,
     announcement: Option<Announcement>,
@@ -55,14 +56,19 @@ impl World {
     ///
     /// # Errors
     /// If the tap cannot be watched.
-    pub fn new(tap: Option<Tap>, console: &Console) -> Result<Self, SessionError> {
+    pub fn new(
+        tap: Option<Tap>,
+        console: &Console,
+        disks: Arc<Disks>,
+    ) -> Result<Self, SessionError> {
         let tap = tap.map(watch).transpose()?;
         let (console, typed) = (console.open()?, console.input()?);
         Ok(Self {
             tap,
             console,
             typed,
-            inbox: Arc::default(),
+            inbox: disks.inbox(),
+            disks,
             connected: false,
             announcement: None,
             buffer: vec![0; MAX_FRAME_BYTES],
@@ -73,6 +79,12 @@ impl World {
     #[must_use]
     pub fn inbox(&self) -> Arc<Inbox> {
         Arc::clone(&self.inbox)
+    }
+
+    /// The machine's disks.
+    #[must_use]
+    pub fn disks(&self) -> Arc<Disks> {
+        Arc::clone(&self.disks)
     }
 
     /// From now on what is received reaches the machine.
@@ -123,7 +135,13 @@ impl World {
                 Ok(())
             }
             Effect::Print(bytes) => self.console.write(bytes),
-            Effect::Disk(_) => unreachable!("the machine has no disk"),
+            Effect::Disk(request) => {
+                // What may be done at once was done when it was recorded.
+                if !self.disks.is_free(request) {
+                    self.disks.submit(request.clone());
+                }
+                Ok(())
+            }
         }
     }
 
@@ -162,6 +180,7 @@ impl World {
         };
         tokio::select! {
             () = announcement => self.announce_again()?,
+            why = self.disks.cut_off() => return Err(SessionError::CutOff(why)),
             typed = typed => match typed {
                 Some(Typed::Bytes(bytes)) if self.connected => {
                     self.inbox.put_console(&bytes);

@@ -5,6 +5,7 @@
 //! requests under way at the same time do not conflict, as the machine's disks see to that, so doing one twice does no harm.
 
 use arbiter::Identity;
+use logging_channel::{DiskOutcome, Event};
 
 use crate::effect::DiskRequest;
 
@@ -17,6 +18,21 @@ pub struct DiskCompletion {
     pub request: u64,
     /// What was read, empty for a request that reads nothing.
     pub result: Result<Vec<u8>, DiskError>,
+}
+
+/// The completion as the machine's input.
+impl From<DiskCompletion> for Event {
+    fn from(completion: DiskCompletion) -> Self {
+        Self::Disk {
+            disk: completion.disk,
+            request: completion.request,
+            outcome: match completion.result {
+                Ok(bytes) => DiskOutcome::Done { bytes },
+                Err(DiskError::Unsupported) => DiskOutcome::Unsupported,
+                Err(DiskError::Failed(_)) => DiskOutcome::Failed,
+            },
+        }
+    }
 }
 
 /// Why a disk did not do what it was asked for. The guest is told of an I/O error.
@@ -87,6 +103,20 @@ pub enum DiskEvent {
         /// The server's term.
         term: u64,
     },
+}
+
+impl DiskEvent {
+    /// A word for it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Failed { .. } => "failed",
+            Self::Waiting { .. } => "waiting",
+            Self::Back { .. } => "back",
+            Self::GivenUp { .. } => "given-up",
+            Self::CutOff { .. } => "cut-off",
+        }
+    }
 }
 
 /// Where completions and events go. Called on the disk's own threads; returns at once.
