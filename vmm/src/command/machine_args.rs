@@ -149,6 +149,7 @@ impl MachineArgs {
             command_line: self.cmdline.clone(),
             memory_bytes: self.memory,
             mac: card,
+            disks: vec![],
         })
     }
 

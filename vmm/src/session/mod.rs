@@ -10,6 +10,7 @@ pub mod backup;
 pub mod bisect;
 pub mod black_box;
 pub mod claims;
+pub mod disk_config;
 pub mod divergence;
 pub mod fault;
 pub mod feed;
