@@ -108,6 +108,7 @@ fn whole_loop(kind: EngineKind, memory: &GuestMemory) -> impl FnMut() -> Duratio
         unix_time_s: 0,
         mac: Some([2, 0, 0, 0, 0, 1]),
         memory_bytes: 8 << 20,
+        disks: vec![],
     };
     let machine =
         Machine::new(engine, memory.clone(), &devices, &snippet::state()).expect("a machine");

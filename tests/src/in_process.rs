@@ -36,6 +36,7 @@ pub fn machine(
         command_line: options.to_owned(),
         memory_bytes,
         mac: None,
+        disks: vec![],
     };
     let choices = BootChoices {
         rng_seed: [7; 32],

@@ -70,6 +70,7 @@ fn play(reader: LogReader) -> Playback<AnyEngine> {
         command_line: identity.command_line.clone(),
         memory_bytes: identity.memory_bytes,
         mac: None,
+        disks: vec![],
     };
     let prepared = Prepared::new(&config).expect("a machine");
     assert_eq!(prepared.identity(), identity);

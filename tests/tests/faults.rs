@@ -53,6 +53,7 @@ impl Subject {
             command_line: guest.command_line.clone(),
             memory_bytes,
             mac: None,
+            disks: vec![],
         };
         let choices = reader.header().boot.clone();
         let mut subject = Self {

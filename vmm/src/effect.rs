@@ -148,6 +148,21 @@ impl DiskOperation {
         }
     }
 
+    /// How much it reads, bytes.
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        match self {
+            Self::Read { bytes, .. } => (*bytes).into(),
+            _ => 0,
+        }
+    }
+
+    /// How much goes to the disk with it, or comes back, bytes.
+    #[must_use]
+    pub fn data_bytes(&self) -> u64 {
+        self.data().len() as u64 + self.read_bytes()
+    }
+
     /// Whether it reads. All else is an output in the sense of the output rule.
     #[must_use]
     pub fn is_read(&self) -> bool {

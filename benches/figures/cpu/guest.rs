@@ -50,6 +50,7 @@ impl Guest {
             command_line: self.command_line.clone(),
             memory_bytes: 96 << 20,
             mac: None,
+            disks: vec![],
         }
     }
 

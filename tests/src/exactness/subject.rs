@@ -152,6 +152,7 @@ impl Subject {
             unix_time_s: CHOICES.unix_time_s,
             mac: None,
             memory_bytes: self.memory_bytes,
+            disks: vec![],
         };
         Machine::new(engine, memory, &devices, &loaded.state).expect("a machine")
     }

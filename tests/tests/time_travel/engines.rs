@@ -123,6 +123,7 @@ fn a_stretch_that_is_stepped_can_be_stopped_in() {
             command_line: guest.command_line.clone(),
             memory_bytes: 16 << 20,
             mac: None,
+            disks: vec![],
         },
         choices: reader.header().boot.clone(),
     };

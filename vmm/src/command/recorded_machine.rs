@@ -12,6 +12,7 @@ use vmm::{
     engine::{EngineKind, kvm::CountKind},
     machine::boot::BootProtocol,
     session::{
+        disk_config::{self, DiskConfig},
         reports::Reporter,
         setup::{ImageSource, MacAddress, MachineConfig, Prepared},
     },
@@ -77,6 +78,7 @@ impl RecordedMachineArgs {
                 .unwrap_or_else(|| identity.command_line.clone()),
             memory_bytes: self.memory.unwrap_or(identity.memory_bytes),
             mac: self.mac(identity)?,
+            disks: disks(identity)?,
         })
     }
 
@@ -172,4 +174,12 @@ fn protocol(identity: &Identity) -> anyhow::Result<BootProtocol> {
     Ok(protocol
         .with_context(|| format!("The log's machine is booted as {:?}", identity.boot))?
         .into())
+}
+
+/// The log's disks. What they had to say is in the log, so no file is needed.
+fn disks(identity: &Identity) -> anyhow::Result<Vec<DiskConfig>> {
+    let lines = identity.devices.iter();
+    let lines = lines.filter(|device| device.starts_with(disk_config::PREFIX));
+    let disks = lines.map(|line| line.parse()).collect::<Result<_, _>>();
+    disks.context("Cannot build the log's machine")
 }

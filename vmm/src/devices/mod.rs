@@ -8,12 +8,12 @@
 //! ```text
 //!            port_read, port_write             mmio_read, mmio_write
 //!                    │                                  │
-//!     ┌──────┬───────┼───────┬────────┐            ┌────┴────┐
-//!    pit    rtc    serial  i8042   pm_timer       net       rng      ← frame, entropy
-//!     │0     │8      │4 ↘                          │10       │11       ← tick, console_input
+//!     ┌──────┬───────┼───────┬────────┐            ┌────┴────┬─────────┐
+//!    pit    rtc    serial  i8042   pm_timer       net       rng     disks     ← frame, entropy, disk_done
+//!     │0     │8      │4 ↘                          │10       │11      │14, 15, 9, 5      ← tick, console_input
 //!     └──────┴───────┤   console → Effect::Print   │→ Effect::SendFrame
-//!                    │                             │         │
-//!                   pic ───────────────────────────┴─────────┘
+//!                    │                             │         │        │→ Effect::Disk
+//!                   pic ───────────────────────────┴─────────┴────────┘
 //!                    └→ interrupt_pending, acknowledge_interrupt
 //! ```
 
@@ -34,10 +34,11 @@ mod tests;
 use logging_channel::codec::canonical_bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::effect::Effect;
+use crate::effect::{DiskOperation, DiskRequest, Effect};
 use crate::machine::GuestMemory;
 use crate::machine::layout::{
-    MMIO_STRIDE, NET_IRQ, NET_MMIO, RNG_IRQ, RNG_MMIO, RTC_IRQ, SERIAL_IRQ, TIMER_IRQ,
+    DISK_IRQS, MAX_DISKS, MMIO_STRIDE, NET_IRQ, NET_MMIO, RNG_IRQ, RNG_MMIO, RTC_IRQ, SERIAL_IRQ,
+    TIMER_IRQ, disk_mmio,
 };
 use console::Console;
 use i8042::I8042;
@@ -46,6 +47,8 @@ use pit::Pit;
 use ports::{Register, register_at};
 use rtc::Rtc;
 use serial::Serial;
+use virtio::block::Block;
+pub use virtio::block::{BlockConfig, DiskAnswer};
 use virtio::mmio::Transport;
 use virtio::net::Net;
 use virtio::rng::Rng;
@@ -59,6 +62,8 @@ pub struct DevicesConfig {
     pub mac: Option<[u8; 6]>,
     /// Guest memory, for the sizes in CMOS RAM.
     pub memory_bytes: u64,
+    /// The disks, at most [`MAX_DISKS`], in order of their numbers.
+    pub disks: Vec<BlockConfig>,
 }
 
 /// What the machine would take now.
@@ -85,6 +90,7 @@ pub struct Devices {
     i8042: I8042,
     net: Option<Transport<Net>>,
     rng: Transport<Rng>,
+    disks: Vec<Transport<Block>>,
     /// The latest guest time given to any device.
     now_ns: u64,
     /// Effects since [`Devices::take_effects`]. They belong to the exit that made them, not to the
@@ -95,8 +101,14 @@ pub struct Devices {
 
 impl Devices {
     /// The devices of a machine that has just been switched on, at guest time 0.
+    ///
+    /// # Panics
+    /// If there are more than [`MAX_DISKS`] disks, or one is larger than [`virtio::block::DISK_LIMIT_SECTORS`].
     #[must_use]
     pub fn new(config: &DevicesConfig) -> Self {
+        let count = config.disks.len();
+        assert!(count <= MAX_DISKS, "{count} disks");
+        let disks = (0u8..).zip(&config.disks);
         Self {
             pic: PicPair::new(),
             pit: Pit::new(),
@@ -106,6 +118,9 @@ impl Devices {
             i8042: I8042::new(),
             net: config.mac.map(|mac| Transport::new(Net::new(mac))),
             rng: Transport::new(Rng::default()),
+            disks: disks
+                .map(|(disk, config)| Transport::new(Block::new(disk, config.clone())))
+                .collect(),
             now_ns: 0,
             outbox: Vec::new(),
         }
@@ -196,23 +211,40 @@ impl Devices {
 
     /// Reads `data.len()` bytes at `address`; all ones where nothing answers.
     pub fn mmio_read(&mut self, address: u64, data: &mut [u8]) {
-        match (mmio_window(address, data.len()), &self.net) {
-            (Some((Window::Net, offset)), Some(net)) => net.read(offset, data),
-            (Some((Window::Rng, offset)), _) => self.rng.read(offset, data),
-            _ => data.fill(0xFF),
+        let Some((window, offset)) = mmio_window(address, data.len()) else {
+            return data.fill(0xFF);
+        };
+        match window {
+            Window::Net => match &self.net {
+                Some(net) => net.read(offset, data),
+                None => data.fill(0xFF),
+            },
+            Window::Rng => self.rng.read(offset, data),
+            Window::Disk(disk) => match self.disks.get(disk) {
+                Some(disk) => disk.read(offset, data),
+                None => data.fill(0xFF),
+            },
         }
     }
 
     /// Writes `data` at `address`. A notification of a queue is served before this returns.
     pub fn mmio_write(&mut self, address: u64, data: &[u8], memory: &GuestMemory) {
-        match (mmio_window(address, data.len()), &mut self.net) {
-            (Some((Window::Net, offset)), Some(net)) => {
-                net.write(offset, data, memory, &mut self.outbox);
+        let Some((window, offset)) = mmio_window(address, data.len()) else {
+            return;
+        };
+        let outbox = &mut self.outbox;
+        match window {
+            Window::Net => {
+                if let Some(net) = &mut self.net {
+                    net.write(offset, data, memory, outbox);
+                }
             }
-            (Some((Window::Rng, offset)), _) => {
-                self.rng.write(offset, data, memory, &mut self.outbox);
+            Window::Rng => self.rng.write(offset, data, memory, outbox),
+            Window::Disk(disk) => {
+                if let Some(disk) = self.disks.get_mut(disk) {
+                    disk.write(offset, data, memory, outbox);
+                }
             }
-            _ => {}
         }
         self.drive_lines();
     }
@@ -300,6 +332,34 @@ impl Devices {
         self.drive_lines();
     }
 
+    /// A request to a disk ended: what [`Self::disk_request`] does not know is ignored.
+    pub fn disk_done(
+        &mut self,
+        disk: u8,
+        request: u64,
+        answer: DiskAnswer<'_>,
+        memory: &GuestMemory,
+    ) {
+        if let Some(disk) = self.disks.get_mut(usize::from(disk)) {
+            disk.done(request, answer, memory, &mut self.outbox);
+        }
+        self.drive_lines();
+    }
+
+    /// What a disk was asked to do and has not answered. The guest may have abandoned the request; its answer is awaited all the same.
+    #[must_use]
+    pub fn disk_request(&self, disk: u8, request: u64) -> Option<&DiskOperation> {
+        let disk = self.disks.get(usize::from(disk))?;
+        disk.device().request(request)
+    }
+
+    /// All that the disks were asked to do and have not answered, in order of disk and request: each [`Self::disk_request`] knows.
+    #[must_use]
+    pub fn disk_requests(&self) -> Vec<DiskRequest> {
+        let requests = self.disks.iter().map(|disk| disk.device().requests());
+        requests.flatten().collect()
+    }
+
     /// The level of INTR, the processor's interrupt line.
     #[must_use]
     pub fn interrupt_pending(&self) -> bool {
@@ -330,7 +390,7 @@ impl Devices {
         self
     }
 
-    /// Hashes all state.
+    /// Hashes all state; of data on its way to a disk, its digest.
     ///
     /// # Panics
     /// If effects wait to be taken: they are no part of the state, and would be forgotten.
@@ -339,7 +399,15 @@ impl Devices {
             self.outbox.is_empty(),
             "effects are taken before the state is hashed"
         );
-        hasher.update(&canonical_bytes(self));
+        if self.disks.is_empty() {
+            hasher.update(&canonical_bytes(self));
+            return;
+        }
+        let mut light = self.clone();
+        for disk in &mut light.disks {
+            disk.device_mut().forget_data();
+        }
+        hasher.update(&canonical_bytes(&light));
     }
 
     /// Guest time never goes back, whatever is passed in.
@@ -359,6 +427,9 @@ impl Devices {
         self.pic
             .set_irq(NET_IRQ, self.net.as_ref().is_some_and(Transport::interrupt));
         self.pic.set_irq(RNG_IRQ, self.rng.interrupt());
+        for (disk, irq) in self.disks.iter().zip(DISK_IRQS) {
+            self.pic.set_irq(irq, disk.interrupt());
+        }
     }
 }
 
@@ -375,6 +446,7 @@ fn registers(port: u16, width: u8) -> impl Iterator<Item = Option<Register>> {
 enum Window {
     Net,
     Rng,
+    Disk(usize),
 }
 
 /// The window in which an access lies wholly, and its offset there.
@@ -385,5 +457,10 @@ fn mmio_window(address: u64, length: usize) -> Option<(Window, u64)> {
         (end <= MMIO_STRIDE).then_some(offset)
     };
     let net = offset_in(NET_MMIO).map(|offset| (Window::Net, offset));
-    net.or_else(|| offset_in(RNG_MMIO).map(|offset| (Window::Rng, offset)))
+    let rng = || offset_in(RNG_MMIO).map(|offset| (Window::Rng, offset));
+    let disk = || {
+        let mut disks = 0..MAX_DISKS;
+        disks.find_map(|disk| Some((Window::Disk(disk), offset_in(disk_mmio(disk))?)))
+    };
+    net.or_else(rng).or_else(disk)
 }

@@ -14,6 +14,7 @@ fn devices() -> Devices {
         unix_time_s: 1_763_706_541,
         mac: Some(MAC),
         memory_bytes: 64 << 20,
+        disks: vec![],
     };
     Devices::new(&config)
 }
@@ -162,6 +163,7 @@ fn a_machine_without_a_card() {
         unix_time_s: 0,
         mac: None,
         memory_bytes: 1 << 20,
+        disks: vec![],
     };
     let (mut devices, memory) = (Devices::new(&config), memory());
     let mut word = [0; 4];

@@ -24,7 +24,7 @@ pub use logged::Logged;
 use logging_channel::{Digest, EndReason, Event, Position};
 
 use crate::{
-    effect::Effect,
+    effect::{DiskOperation, DiskRequest, Effect},
     engine::{ClockKind, Delta, Goal},
     machine::GuestMemory,
 };
@@ -143,6 +143,12 @@ pub trait Situation {
 
     /// How much the oldest entropy request asks for, bytes.
     fn entropy_bytes(&self) -> Option<usize>;
+
+    /// What a disk was asked to do under this name and has not answered: [`Event::Disk`] is awaited.
+    fn disk_request(&self, disk: u8, request: u64) -> Option<DiskOperation>;
+
+    /// All that the disks were asked to do and have not answered, in order of disk and request.
+    fn disk_requests(&self) -> Vec<DiskRequest>;
 
     /// Whether the interrupt controller has a request for the vCPU.
     fn interrupt_pending(&self) -> bool;

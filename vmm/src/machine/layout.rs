@@ -39,6 +39,8 @@ pub const RTC_IRQ: u8 = 8;
 pub const NET_IRQ: u8 = 10;
 /// virtio-rng.
 pub const RNG_IRQ: u8 = 11;
+/// virtio-blk, one for each disk: lines that nothing else in the machine has.
+pub const DISK_IRQS: [u8; MAX_DISKS] = [14, 15, 9, 5];
 
 /// Guest memory ends here at the latest; device memory begins.
 pub const MMIO_START: u64 = 0xD000_0000;
@@ -48,6 +50,14 @@ pub const MMIO_STRIDE: u64 = 0x1000;
 pub const NET_MMIO: u64 = MMIO_START;
 /// virtio-rng's register file.
 pub const RNG_MMIO: u64 = MMIO_START + MMIO_STRIDE;
+/// Disks of a machine, at most.
+pub const MAX_DISKS: usize = 4;
+
+/// virtio-blk's register file, of disk number `disk`: after virtio-rng's.
+#[must_use]
+pub const fn disk_mmio(disk: usize) -> u64 {
+    RNG_MMIO + (1 + disk as u64) * MMIO_STRIDE
+}
 
 /// Frequency of the machine's time-stamp counter as the guest reads it, hertz.
 pub const TSC_HZ: u64 = 1_000_000_000;

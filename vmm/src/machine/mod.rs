@@ -23,7 +23,7 @@ pub mod linear;
 pub mod memory;
 pub mod state;
 
-use logging_channel::{EndReason, Event, Position};
+use logging_channel::{DiskOutcome, EndReason, Event, Position};
 use vm_memory::{Bytes, GuestAddress};
 
 pub use memory::{
@@ -31,8 +31,8 @@ pub use memory::{
 };
 
 use crate::{
-    devices::{Devices, DevicesConfig},
-    effect::Effect,
+    devices::{Devices, DevicesConfig, DiskAnswer},
+    effect::{DiskOperation, DiskRequest, Effect},
     engine::{
         AnyEngine, ClockKind, CpuMode, Delta, Engine, EngineError, Exit, Goal, Kicker, Registers,
         Reply, Stop,
@@ -256,7 +256,8 @@ impl<E: Engine> Machine<E> {
         }
     }
 
-    /// Puts an asynchronous input in, at this position. Other events are none of the machine's business.
+    /// Puts an asynchronous input in, at this position. Other events are none of the machine's business; nor is a request to a disk that is
+    /// [`DiskOutcome::DoneApart`], as what was read is not in it: whoever has the bytes gives them as [`DiskOutcome::Done`].
     ///
     /// # Panics
     /// If time would go backwards: whoever makes entries keeps it from that.
@@ -274,6 +275,11 @@ impl<E: Engine> Machine<E> {
             Event::Frame { bytes } => self.devices.receive_frame(bytes, &self.memory),
             Event::ConsoleInput { bytes } => self.devices.console_input(bytes),
             Event::Entropy { bytes } => self.devices.entropy(bytes, &self.memory),
+            Event::Disk {
+                disk,
+                request,
+                outcome,
+            } => self.disk_done(*disk, *request, outcome),
             Event::Step { .. }
             | Event::Time { .. }
             | Event::Interrupt { .. }
@@ -281,10 +287,19 @@ impl<E: Engine> Machine<E> {
             | Event::Digest { .. }
             | Event::End { .. }
             | Event::Pages { .. }
-            | Event::State { .. }
-            | Event::Disk { .. } => {}
+            | Event::State { .. } => {}
         }
         self.plan_timer();
+    }
+
+    fn disk_done(&mut self, disk: u8, request: u64, outcome: &DiskOutcome) {
+        let answer = match outcome {
+            DiskOutcome::Done { bytes } => DiskAnswer::Done(bytes),
+            DiskOutcome::Failed => DiskAnswer::Failed,
+            DiskOutcome::Unsupported => DiskAnswer::Unsupported,
+            DiskOutcome::DoneApart { .. } => return,
+        };
+        self.devices.disk_done(disk, request, answer, &self.memory);
     }
 
     /// Acknowledges the interrupt controller's request and delivers it to the vCPU; returns the vector.
@@ -429,6 +444,14 @@ impl<E: Engine> Situation for Machine<E> {
 
     fn entropy_bytes(&self) -> Option<usize> {
         self.devices.entropy_bytes(&self.memory)
+    }
+
+    fn disk_request(&self, disk: u8, request: u64) -> Option<DiskOperation> {
+        self.devices.disk_request(disk, request).cloned()
+    }
+
+    fn disk_requests(&self) -> Vec<DiskRequest> {
+        self.devices.disk_requests()
     }
 
     fn interrupt_pending(&self) -> bool {

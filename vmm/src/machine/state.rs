@@ -15,7 +15,7 @@ use crate::{
 
 /// Version of [`MachineState`], the devices' included. Any change of its fields or their meaning changes it; the engine's state has
 /// a version of its own.
-pub const STATE_VERSION: u32 = 2;
+pub const STATE_VERSION: u32 = 3;
 
 /// All of a machine but its memory. `S` is the engine's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,6 +172,7 @@ mod tests {
             unix_time_s: 0,
             mac: Some([2; 6]),
             memory_bytes: MIN_MEMORY_BYTES,
+            disks: vec![],
         };
         let state = boot::begin_at(&memory, 0).expect("tables fit");
         Machine::new(engine, memory, &devices, &state).expect("a machine")

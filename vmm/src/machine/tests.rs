@@ -127,6 +127,7 @@ fn machine(exits: Vec<(u64, Exit)>) -> Machine<Script> {
         unix_time_s: 0,
         mac: None,
         memory_bytes: MIN_MEMORY_BYTES,
+        disks: vec![],
     };
     let state = boot::begin_at(&memory, 0).expect("tables fit");
     let engine = Script {

@@ -10,6 +10,7 @@ pub mod backup;
 pub mod bisect;
 pub mod black_box;
 pub mod claims;
+pub mod disk_config;
 pub mod disk_fault;
 pub mod disk_spec;
 pub mod disks;

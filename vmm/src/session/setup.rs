@@ -23,8 +23,9 @@ use crate::{
     machine::{
         GuestMemory, Machine, MemoryError, allocate_memory,
         boot::{self, BootError, BootImages, BootProtocol, TscRewrite},
-        layout,
+        layout::{self, MAX_DISKS},
     },
+    session::disk_config::{DiskConfig, DiskConfigError},
     symbols::Symbols,
 };
 
@@ -118,6 +119,8 @@ pub struct MachineConfig {
     pub memory_bytes: u64,
     /// A network card with this address, if any.
     pub mac: Option<MacAddress>,
+    /// The disks, in order of their numbers.
+    pub disks: Vec<DiskConfig>,
 }
 
 /// A machine cannot be made.
@@ -148,6 +151,15 @@ pub enum SetupError {
     /// See [`BootError`].
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// See [`DiskConfigError`].
+    #[error(transparent)]
+    Disk(#[from] DiskConfigError),
+    /// More disks than a machine has room for.
+    #[error("The machine cannot have {count} disks: it takes {MAX_DISKS} at most")]
+    TooManyDisks {
+        /// How many are wanted.
+        count: usize,
+    },
 }
 
 /// A machine whose files are read and whose engine exists.
@@ -157,6 +169,7 @@ pub struct Prepared {
     memory: GuestMemory,
     images: BootImages,
     mac: Option<MacAddress>,
+    disks: Vec<DiskConfig>,
     identity: Identity,
 }
 
@@ -166,6 +179,7 @@ impl Prepared {
     /// # Errors
     /// See [`SetupError`].
     pub fn new(config: &MachineConfig) -> Result<Self, SetupError> {
+        check_disks(&config.disks)?;
         let kernel = config.kernel.read("kernel")?;
         let initrd = config.initrd.as_ref();
         let initrd = initrd.map(|image| image.read("initial RAM disk"));
@@ -181,7 +195,7 @@ impl Prepared {
             kernel: Digest::of(&kernel),
             boot: config.boot.to_string(),
             initrd: initrd.as_deref().map(Digest::of),
-            devices: devices(config.mac),
+            devices: devices(config),
         };
         let images = BootImages {
             kernel,
@@ -195,6 +209,7 @@ impl Prepared {
             memory,
             images,
             mac: config.mac,
+            disks: config.disks.clone(),
             identity,
         })
     }
@@ -229,6 +244,12 @@ impl Prepared {
         self.mac
     }
 
+    /// The disks, in order of their numbers.
+    #[must_use]
+    pub fn disks(&self) -> &[DiskConfig] {
+        &self.disks
+    }
+
     /// Loads the guest and makes the machine.
     ///
     /// # Errors
@@ -240,10 +261,12 @@ impl Prepared {
             EngineKind::Soft => TscRewrite::Leave,
         };
         let loaded = boot::load(&self.memory, &self.images, &choices.rng_seed, tsc)?;
+        let disks = self.disks.iter().map(|disk| disk.block.clone());
         let devices = DevicesConfig {
             unix_time_s: choices.unix_time_s,
             mac: self.mac.map(|mac| mac.0),
             memory_bytes: self.identity.memory_bytes,
+            disks: disks.collect(),
         };
         Ok(Machine::new(
             self.engine,
@@ -262,20 +285,31 @@ fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
     })
 }
 
+fn check_disks(disks: &[DiskConfig]) -> Result<(), SetupError> {
+    let count = disks.len();
+    if count > MAX_DISKS {
+        return Err(SetupError::TooManyDisks { count });
+    }
+    Ok(disks.iter().try_for_each(DiskConfig::check)?)
+}
+
 /// The machine's optional and configurable devices.
-fn devices(mac: Option<MacAddress>) -> Vec<String> {
-    let net = mac.map(|mac| format!("virtio-net mac={mac}"));
-    net.into_iter().chain(["virtio-rng".to_owned()]).collect()
+fn devices(config: &MachineConfig) -> Vec<String> {
+    let net = config.mac.map(|mac| format!("virtio-net mac={mac}"));
+    let always = net.into_iter().chain(["virtio-rng".to_owned()]);
+    let disks = config.disks.iter().map(ToString::to_string);
+    always.chain(disks).collect()
 }
 
 /// The user's command line and, as nothing else tells the guest, where its virtio devices are.
 fn full_command_line(config: &MachineConfig) -> String {
-    let device = |address: u64, irq: u8| format!(" virtio_mmio.device=4K@{address:#x}:{irq}");
-    let mut line = config.command_line.clone();
-    if config.mac.is_some() {
-        line += &device(layout::NET_MMIO, layout::NET_IRQ);
-    }
-    line + &device(layout::RNG_MMIO, layout::RNG_IRQ)
+    let net = config.mac.map(|_| (layout::NET_MMIO, layout::NET_IRQ));
+    let rng = (layout::RNG_MMIO, layout::RNG_IRQ);
+    let disks = (0..config.disks.len()).map(layout::disk_mmio);
+    let disks = disks.zip(layout::DISK_IRQS);
+    let devices = net.into_iter().chain([rng]).chain(disks);
+    let words = devices.map(|(address, irq)| format!(" virtio_mmio.device=4K@{address:#x}:{irq}"));
+    config.command_line.clone() + &words.collect::<String>()
 }
 
 #[cfg(test)]

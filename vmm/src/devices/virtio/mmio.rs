@@ -68,6 +68,8 @@ pub trait VirtioDevice {
         memory: &GuestMemory,
         outbox: &mut Vec<Effect>,
     ) -> Result<Served, RingFault>;
+    /// The driver has reset the device: what it asked for is none of its business any more.
+    fn reset(&mut self) {}
 }
 
 /// Register file and queues of one device.
@@ -99,6 +101,17 @@ impl<D: VirtioDevice> Transport<D> {
             queue_select: 0,
             interrupt_status: 0,
         }
+    }
+
+    /// The device itself.
+    #[must_use]
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// The device itself.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
     }
 
     /// The level of the interrupt line.
@@ -264,6 +277,7 @@ impl<D: VirtioDevice> Transport<D> {
 
     /// §4.2.2.1: all registers and queues go back to the state after power-on.
     fn reset(&mut self) {
+        self.device.reset();
         for queue in &mut self.queues {
             queue.reset();
         }

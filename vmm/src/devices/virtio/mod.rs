@@ -3,6 +3,8 @@
 //! In: register accesses, and what the world sends. Out: effects, and the level of an interrupt
 //! line. Guest memory is touched only inside a call, never later.
 
+pub mod block;
+pub mod buffers;
 pub mod mmio;
 pub mod net;
 pub mod queue;

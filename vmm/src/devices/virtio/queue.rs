@@ -13,6 +13,7 @@ use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueOwnedT, QueueState, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemory as _, Permissions};
 
+use super::buffers::Buffers;
 use crate::machine::GuestMemory;
 
 /// The guest broke the rules of the ring; the device cannot go on without a reset.
@@ -35,65 +36,44 @@ pub enum RingFault {
     UsedRing,
 }
 
-/// A descriptor chain whose buffers all lie in guest memory.
+/// A descriptor chain whose buffers all lie in guest memory: first those that the device reads, then those that it writes (§2.7.4.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// The chain's name in the used ring.
     pub head: u16,
-    /// Address, length and whether the device writes.
-    buffers: Vec<(GuestAddress, u32, bool)>,
+    /// For the device to read.
+    pub readable: Buffers,
+    /// For the device to write.
+    pub writable: Buffers,
 }
 
 impl Chain {
     /// Total length if all buffers are for the device to read.
     pub fn readable_bytes(&self) -> Result<u64, RingFault> {
-        self.total_bytes(false)
+        match self.writable.is_empty() {
+            true => Ok(self.readable.bytes()),
+            false => Err(RingFault::Direction),
+        }
     }
 
     /// Total length if all buffers are for the device to write.
     pub fn writable_bytes(&self) -> Result<u64, RingFault> {
-        self.total_bytes(true)
-    }
-
-    fn total_bytes(&self, device_writes: bool) -> Result<u64, RingFault> {
-        if self
-            .buffers
-            .iter()
-            .any(|(_, _, writes)| *writes != device_writes)
-        {
-            return Err(RingFault::Direction);
+        match self.readable.is_empty() {
+            true => Ok(self.writable.bytes()),
+            false => Err(RingFault::Direction),
         }
-        Ok(self
-            .buffers
-            .iter()
-            .map(|(_, length, _)| u64::from(*length))
-            .sum())
     }
 
-    /// Copies the chain's bytes out of guest memory. The caller has bounded its length.
+    /// Copies the readable bytes out of guest memory. The caller has bounded their number.
     pub fn read(&self, memory: &GuestMemory) -> Result<Vec<u8>, RingFault> {
-        let mut bytes = Vec::new();
-        for (address, length, _) in &self.buffers {
-            let start = bytes.len();
-            bytes.resize(start + *length as usize, 0);
-            memory
-                .read_slice(&mut bytes[start..], *address)
-                .map_err(|_| RingFault::Buffer)?;
-        }
+        let mut bytes = vec![0; self.readable.bytes() as usize];
+        self.readable.read(0, &mut bytes, memory)?;
         Ok(bytes)
     }
 
-    /// Copies as much of `bytes` as fits into the chain; how much that was.
+    /// Copies as much of `bytes` as fits into the writable buffers; how much that was.
     pub fn write(&self, bytes: &[u8], memory: &GuestMemory) -> Result<u32, RingFault> {
-        let mut rest = bytes;
-        for (address, length, _) in &self.buffers {
-            let (now, later) = rest.split_at(rest.len().min(*length as usize));
-            memory
-                .write_slice(now, *address)
-                .map_err(|_| RingFault::Buffer)?;
-            rest = later;
-        }
-        Ok(u32::try_from(bytes.len() - rest.len()).unwrap_or(u32::MAX))
+        self.writable.write(0, bytes, memory)
     }
 }
 
@@ -199,7 +179,7 @@ impl Virtqueue {
         };
         let head = chain.head_index();
         // One more than a well-formed chain can have: an indirect table, which the crate follows
-        // though this device does not offer them, must not be longer either.
+        // whether or not the device offers them, must not be longer either (§2.7.5.3.1).
         collect_chain(head, chain.take(limit + 1), limit, memory).map(Some)
     }
 
@@ -233,7 +213,8 @@ fn collect_chain(
     limit: usize,
     memory: &GuestMemory,
 ) -> Result<Chain, RingFault> {
-    let (mut buffers, mut seen, mut ended) = (Vec::new(), 0, false);
+    let (mut readable, mut writable) = (Buffers::default(), Buffers::default());
+    let (mut seen, mut ended) = (0, false);
     for descriptor in descriptors {
         (seen, ended) = (seen + 1, !descriptor.has_next());
         let (address, length) = (descriptor.addr(), descriptor.len());
@@ -241,20 +222,26 @@ fn collect_chain(
         if length == 0 {
             continue;
         }
-        let access = if writes {
-            Permissions::Write
-        } else {
-            Permissions::Read
+        let (buffers, access) = match writes {
+            true => (&mut writable, Permissions::Write),
+            false => (&mut readable, Permissions::Read),
         };
         if !GuestMemory::check_range(memory, address, length as usize, access) {
             return Err(RingFault::Buffer);
         }
-        buffers.push((address, length, writes));
+        buffers.push(address.0, length);
+        if !writes && !writable.is_empty() {
+            return Err(RingFault::Direction);
+        }
     }
     if !ended || seen > limit {
         return Err(RingFault::Chain);
     }
-    Ok(Chain { head, buffers })
+    Ok(Chain {
+        head,
+        readable,
+        writable,
+    })
 }
 
 impl Clone for Virtqueue {

@@ -1,7 +1,10 @@
 use std::sync::Mutex;
 
 use super::{super::MAX_SLICE_INSTRUCTIONS, *};
-use crate::machine::clock::FIRST_PS_PER_INSTRUCTION;
+use crate::{
+    effect::{DiskOperation, DiskRequest},
+    machine::clock::FIRST_PS_PER_INSTRUCTION,
+};
 
 /// A machine as live inputs see it.
 #[derive(Clone, Copy)]
@@ -48,6 +51,12 @@ impl Situation for Seen {
     }
     fn entropy_bytes(&self) -> Option<usize> {
         None
+    }
+    fn disk_request(&self, _disk: u8, _request: u64) -> Option<DiskOperation> {
+        None
+    }
+    fn disk_requests(&self) -> Vec<DiskRequest> {
+        Vec::new()
     }
     fn interrupt_pending(&self) -> bool {
         self.pending

@@ -215,6 +215,7 @@ fn machine(exits: bool) -> Machine<Toy> {
         unix_time_s: 0,
         mac: None,
         memory_bytes: MIN_MEMORY_BYTES,
+        disks: vec![],
     };
     let state = boot::begin_at(&memory, 0).expect("tables fit");
     Machine::new(Toy::new(exits), memory, &devices, &state).expect("a toy boots")
