@@ -1,16 +1,18 @@
 //! The backup's process: its protocol core, and the session that drives it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use logging_channel::protocol::{Backup, BackupAction, BackupEvent, ClaimAnswer, Report, Role};
-use logging_channel::{Digest, Entry, Event};
+use logging_channel::{Digest, DiskOutcome, Entry, Event};
 
+use crate::bug::Bug;
 use crate::checker::Checked;
-use crate::guest::Guest;
-use crate::network::Segment;
+use crate::guest::{Answer, Did, Divergence, Guest};
+use crate::network::{Segment, index};
 use crate::primary::Mode;
 use crate::process::{Input, Process};
-use crate::world::{Bug, Happening, World};
+use crate::table::{Block, Request};
+use crate::world::{Happening, World};
 
 pub struct BackupProcess {
     pub process: Process,
@@ -23,21 +25,25 @@ pub struct BackupProcess {
     pub kept: VecDeque<(u64, Digest)>,
     pub released: u64,
     pub draining: bool,
-    pub diverged: bool,
+    /// What it has read for itself, until replay comes to the completion.
+    own_reads: BTreeMap<u64, Vec<Block>>,
+    /// Live: what the disk has answered and the guest has yet to be told.
+    answers: VecDeque<Answer>,
 }
 
 impl BackupProcess {
-    pub fn new(process: Process, core: Backup) -> Self {
+    pub fn new(process: Process, core: Backup, guest: Guest) -> Self {
         Self {
             process,
             core,
-            guest: Guest::default(),
+            guest,
             mode: Mode::Greeting,
             replay: VecDeque::new(),
             kept: VecDeque::new(),
             released: 0,
             draining: false,
-            diverged: false,
+            own_reads: BTreeMap::new(),
+            answers: VecDeque::new(),
         }
     }
 }
@@ -129,8 +135,56 @@ impl World {
             self.checker.output(Role::Backup, true, seq, digest)?;
         }
         self.checker.survives(Role::Backup)?;
+        self.checker.disk.take_over();
+        self.grant(Role::Backup, term);
+        self.reissue();
         self.schedule(self.now, Happening::Vcpu(Role::Backup));
         Ok(())
+    }
+
+    /// Every request that was issued and has no completion, in order, but for reads that this replica has under way itself.
+    fn reissue(&mut self) {
+        let own = std::mem::take(&mut self.backup.own_reads);
+        let unanswered = &self.clients[index(Role::Backup)].unanswered;
+        let issued = self.backup.guest.table.issued();
+        let forgotten = |request: &&Request| {
+            !own.contains_key(&request.id) && !unanswered.contains_key(&request.id)
+        };
+        let requests: Vec<Request> = issued.filter(forgotten).cloned().collect();
+        let answers = own.into_iter().map(|(id, read)| (id, Some(read)));
+        self.backup.answers.extend(answers);
+        if self.bug == Some(Bug::LiveWithoutReissue) {
+            return;
+        }
+        for request in requests {
+            self.counts.reissued += 1;
+            self.submit(Role::Backup, request);
+        }
+    }
+
+    /// The disk has answered the backup.
+    pub fn backup_answered(&mut self, request: Request, read: Option<Vec<Block>>) {
+        if self.backup.mode == Mode::Live {
+            self.backup.answers.push_back((request.id, read));
+            return;
+        }
+        let Some(read) = read else {
+            return self.submit(Role::Backup, request);
+        };
+        // It is not in the table any more if the primary has said that its read failed.
+        if self.backup.guest.table.under_way(request.id).is_some() {
+            self.counts.read_apart += 1;
+            self.backup.own_reads.insert(request.id, read);
+        }
+    }
+
+    /// Replay has come to the end of a read that this replica does for itself, and has yet to do.
+    fn waits_for_read(&self) -> bool {
+        let Some(entry) = self.backup.replay.front() else {
+            return false;
+        };
+        matches!(&entry.event, Event::Disk { request, outcome: DiskOutcome::DoneApart { .. }, .. }
+            if !self.backup.own_reads.contains_key(request))
     }
 
     /// The backup's vCPU replays a little of what was delivered.
@@ -150,10 +204,16 @@ impl World {
         }
         let before = self.backup.guest.last_seq;
         for _ in 0..self.random.between(1, most) {
+            if self.waits_for_read() {
+                break;
+            }
             let Some(entry) = self.backup.replay.pop_front() else {
                 break;
             };
             self.replay_entry(&entry)?;
+            if self.backup.process.is_dead() {
+                return Ok(());
+            }
         }
         let through = self.backup.guest.last_seq;
         if through > before {
@@ -172,23 +232,41 @@ impl World {
     }
 
     fn replay_entry(&mut self, entry: &Entry) -> Checked {
-        let state = match self.backup.guest.replay(entry) {
-            Ok(state) => state,
-            Err(description) => {
-                self.backup.diverged = true;
+        let own = match &entry.event {
+            Event::Disk { request, .. } => {
+                // The primary may have shipped it after all.
+                self.clients[index(Role::Backup)].unanswered.remove(request);
+                self.backup.own_reads.remove(request)
+            }
+            _ => None,
+        };
+        let did = match self.backup.guest.replay(entry, own.as_deref()) {
+            Ok(did) => did,
+            Err(divergence) => {
+                self.checker.diverged(&divergence)?;
+                let (Divergence::Read(description) | Divergence::Entry(description)) = divergence;
                 return self.tell_backup(BackupEvent::Diverged { description });
             }
         };
-        self.checker.backup_replayed(entry, state)?;
-        let Event::Output { digest, .. } = entry.event else {
-            return Ok(());
-        };
+        let state = self.backup.guest.state();
+        self.checker.backup_replayed(entry, &did, state)?;
+        match did {
+            Did::Issued(request) if self.reads_apart && request.operation.is_read() => {
+                self.submit(Role::Backup, request);
+                Ok(())
+            }
+            Did::Sent(digest) => self.keep(entry.seq, digest),
+            _ => Ok(()),
+        }
+    }
+
+    fn keep(&mut self, seq: u64, digest: Digest) -> Checked {
         if self.bug == Some(Bug::SpeaksWhileReplaying) {
-            return self.checker.output(Role::Backup, true, entry.seq, digest);
+            return self.checker.output(Role::Backup, true, seq, digest);
         }
         // The primary may have released it long before this replica came here.
-        if entry.seq > self.backup.released {
-            self.backup.kept.push_back((entry.seq, digest));
+        if seq > self.backup.released {
+            self.backup.kept.push_back((seq, digest));
         }
         Ok(())
     }
@@ -206,11 +284,20 @@ impl World {
         if !self.backup.process.is_running() {
             return Ok(());
         }
-        let end = self.guest_ends_at.is_some_and(|end| self.now >= end);
-        let entry = self.backup.guest.record(&mut self.random, end);
-        self.checker.backup_appended(&entry);
-        if let Event::Output { digest, .. } = entry.event {
-            self.checker.output(Role::Backup, true, entry.seq, digest)?;
+        for _ in 0..self.random.between(1, 5) {
+            if self.backup.guest.ended {
+                break;
+            }
+            let end = self.guest_ends_at.is_some_and(|end| self.now >= end);
+            let (guest, answers) = (&mut self.backup.guest, &mut self.backup.answers);
+            let recorded = guest.record(&mut self.random, answers, end);
+            let (entry, did) = recorded.map_err(|divergence| format!("{divergence:?}"))?;
+            self.checker.backup_appended(&entry, &did)?;
+            match did {
+                Did::Sent(digest) => self.checker.output(Role::Backup, true, entry.seq, digest)?,
+                Did::Issued(request) => self.submit(Role::Backup, request),
+                _ => {}
+            }
         }
         Ok(())
     }

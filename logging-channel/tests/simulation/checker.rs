@@ -4,7 +4,11 @@
 use std::collections::BTreeMap;
 
 use logging_channel::protocol::Role;
-use logging_channel::{Digest, Entry, Event};
+use logging_channel::{Digest, Entry, Event, OutputKind};
+
+use crate::disk_checker::DiskChecker;
+use crate::guest::{Did, Divergence};
+use crate::table::{BLOCKS, Block};
 
 /// A broken invariant, in words.
 pub type Violation = String;
@@ -14,7 +18,7 @@ pub type Checked = Result<(), Violation>;
 pub struct Checker {
     /// The primary's state after each entry; the entry `n` is at `n - 1`.
     primary_states: Vec<u64>,
-    /// Output entries of each replica's history.
+    /// Frames of each replica's history, by their entries.
     primary_outputs: BTreeMap<u64, Digest>,
     backup_outputs: BTreeMap<u64, Digest>,
     backup_received: u64,
@@ -28,16 +32,15 @@ pub struct Checker {
     /// The network itself closed the connection: then the backup may give up a primary that does
     /// not know it yet, and whose last outputs, all acknowledged, overlap with the backup's.
     pub network_cut: bool,
+    pub disk: DiskChecker,
     pub outputs: u64,
     pub repeated: u64,
 }
 
 impl Checker {
-    pub fn primary_appended(&mut self, entry: &Entry, state: u64) {
+    pub fn primary_appended(&mut self, entry: &Entry, did: &Did, state: u64) -> Checked {
         self.primary_states.push(state);
-        if let Event::Output { digest, .. } = entry.event {
-            self.primary_outputs.insert(entry.seq, digest);
-        }
+        self.did(Role::Primary, entry, did)
     }
 
     /// The session of the backup holds everything up to `seq` for replay.
@@ -46,7 +49,7 @@ impl Checker {
     }
 
     /// (c) The backup's state is always a prefix of the primary's.
-    pub fn backup_replayed(&mut self, entry: &Entry, state: u64) -> Checked {
+    pub fn backup_replayed(&mut self, entry: &Entry, did: &Did, state: u64) -> Checked {
         let seq = entry.seq;
         let expected = seq.checked_sub(1).and_then(|index| {
             let index = usize::try_from(index).ok()?;
@@ -58,19 +61,60 @@ impl Checker {
             ));
         }
         self.backup_replayed = seq;
-        self.backup_outputs_add(entry);
-        Ok(())
+        self.did(Role::Backup, entry, did)
+    }
+
+    /// (c) A replay that parts from its log is none. One excuse: the primary runs alone, and has written over what this late copy was to read.
+    pub fn diverged(&self, divergence: &Divergence) -> Checked {
+        match divergence {
+            Divergence::Read(_) if self.granted.values().any(|&role| role == Role::Primary) => {
+                Ok(())
+            }
+            Divergence::Read(what) | Divergence::Entry(what) => {
+                Err(format!("(c) the backup diverged: {what}"))
+            }
+        }
     }
 
     /// The live backup records entries of its own.
-    pub fn backup_appended(&mut self, entry: &Entry) {
-        self.backup_outputs_add(entry);
+    pub fn backup_appended(&mut self, entry: &Entry, did: &Did) -> Checked {
+        self.did(Role::Backup, entry, did)
     }
 
-    fn backup_outputs_add(&mut self, entry: &Entry) {
-        if let Event::Output { digest, .. } = entry.event {
-            self.backup_outputs.insert(entry.seq, digest);
+    fn did(&mut self, role: Role, entry: &Entry, did: &Did) -> Checked {
+        if let Event::Output {
+            kind: OutputKind::Frame,
+            digest,
+        } = entry.event
+        {
+            let history = match role {
+                Role::Primary => &mut self.primary_outputs,
+                Role::Backup => &mut self.backup_outputs,
+            };
+            history.insert(entry.seq, digest);
         }
+        self.disk.did(role, entry.seq, did)
+    }
+
+    /// A write of `role`, which is `alone` or not, takes effect.
+    pub fn landed(&mut self, role: Role, alone: bool, request: u64) -> Checked {
+        self.disk.landed();
+        if alone {
+            return Ok(());
+        }
+        if role == Role::Backup {
+            return Err(format!(
+                "(b) the backup's request {request} is done, but it is not live"
+            ));
+        }
+        let issued_at = self.disk.issued_at(role, request);
+        if issued_at.is_some_and(|seq| seq > self.backup_received) {
+            return Err(format!(
+                "(a) request {request} is done, but the backup has only {} entries",
+                self.backup_received
+            ));
+        }
+        Ok(())
     }
 
     pub fn granted(&mut self, term: u64, role: Role) -> Checked {
@@ -151,14 +195,14 @@ impl Checker {
     }
 
     /// What holds between any two steps.
-    pub fn after_step(&self) -> Checked {
+    pub fn after_step(&mut self, blocks: &[Block; BLOCKS]) -> Checked {
         if self.backup_replayed > self.backup_received {
             return Err("(c) the backup replayed what it never received".to_owned());
         }
         if self.backup_received > self.primary_states.len() as u64 {
             return Err("(c) the backup received what was never recorded".to_owned());
         }
-        Ok(())
+        self.disk.after_step(blocks)
     }
 
     fn history(&self, role: Role) -> &BTreeMap<u64, Digest> {

@@ -2,11 +2,12 @@
 
 use logging_channel::protocol::Role;
 
+use crate::bug::Bug;
 use crate::checker::Checked;
 use crate::primary::Mode;
 use crate::process::Condition;
 use crate::random::Random;
-use crate::world::{Bug, Happening, Micros, World};
+use crate::world::{Happening, Micros, World};
 
 /// What does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub enum Fault {
     ArbiterDown,
     /// One replica does not reach the arbiter, or does, but the answer does not come back.
     ArbiterFar(Role),
+    /// The replica's connection to the disk breaks.
+    CutDisk(Role),
     /// No datagram passes.
     DatagramBlackout,
     /// Replay takes its time.
@@ -82,7 +85,7 @@ fn fault(random: &mut Random) -> Fault {
     } else {
         Role::Backup
     };
-    match random.between(0, 12) {
+    match random.between(0, 14) {
         0 | 1 => Fault::KillProcess(role),
         2 => Fault::KillHost(role),
         3 | 4 => Fault::Stop(role),
@@ -113,6 +116,7 @@ fn fault(random: &mut Random) -> Fault {
         9 => Fault::Isolate(role),
         10 => Fault::ArbiterDown,
         11 => Fault::ArbiterFar(role),
+        12 | 13 => Fault::CutDisk(role),
         _ if random.percent(50) => Fault::DatagramBlackout,
         _ => Fault::SlowReplay,
     }
@@ -159,7 +163,11 @@ impl World {
                 self.network.block(Role::Backup, Blocked::Everything);
                 self.arbiter_far[usize::from(role == Role::Backup)] = true;
             }
-            Fault::ArbiterDown => self.arbiter_down = true,
+            Fault::ArbiterDown => {
+                self.arbiter_down = true;
+                self.kill_storage()?;
+            }
+            Fault::CutDisk(role) => self.break_storage(role),
             Fault::ArbiterFar(role) => {
                 self.arbiter_far[usize::from(role == Role::Backup)] = true;
             }
@@ -201,7 +209,10 @@ impl World {
             }
             Fault::DatagramBlackout => self.network.udp_blackout = false,
             Fault::SlowReplay => self.slow_replay = false,
-            Fault::KillProcess(_) | Fault::KillHost(_) | Fault::CutConnection { .. } => {}
+            Fault::KillProcess(_)
+            | Fault::KillHost(_)
+            | Fault::CutConnection { .. }
+            | Fault::CutDisk(_) => {}
         }
         Ok(())
     }
@@ -215,6 +226,10 @@ impl World {
         process.condition = Condition::Running;
         if bug == Some(Bug::ClockStopsWithProcess) && role == Role::Primary {
             process.clock_lost += now - since;
+        }
+        for step in std::mem::take(&mut process.deferred) {
+            let at = now + self.random.between(0, 2_000);
+            self.schedule(at, Happening::Disk(step));
         }
         // Its timers, its threads and its sockets all wait; which comes first is chance.
         if self.random.percent(50) {

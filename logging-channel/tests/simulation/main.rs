@@ -6,21 +6,30 @@
 
 mod arbiter;
 mod backup;
+mod bug;
 mod checker;
+mod disk;
+mod disk_checker;
 mod faults;
 mod guest;
 mod network;
 mod primary;
 mod process;
 mod random;
+mod storage;
+mod table;
+mod verdict;
 mod world;
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::ScopedJoinHandle;
 
+use bug::Bug;
+use faults::Fault;
+use logging_channel::protocol::Role;
 use primary::Mode;
-use world::{Bug, Outcome, World};
+use world::{Outcome, World};
 
 const SEEDS: u64 = 10_000;
 
@@ -136,10 +145,12 @@ fn invariants_hold_whatever_fails() {
 mod a_mistake_is_found {
     use super::*;
 
+    const PATIENCE: u64 = 2_000;
+
     fn finds(bug: Bug, invariant: &str) {
-        const PATIENCE: u64 = 2_000;
         let found = (0..PATIENCE).find_map(|seed| run(seed, Some(bug), false).err());
         let violation = found.unwrap_or_else(|| panic!("{bug:?} goes unnoticed"));
+        eprintln!("{bug:?}: {violation}");
         assert!(violation.contains(invariant), "{bug:?}: {violation}");
     }
 
@@ -176,5 +187,55 @@ mod a_mistake_is_found {
     #[test]
     fn speaking_while_replaying() {
         finds(Bug::SpeaksWhileReplaying, "(b)");
+    }
+
+    #[test]
+    fn a_disk_that_nobody_is_cut_off_from() {
+        finds(Bug::Unfenced, "(e)");
+    }
+
+    /// The naive scheme: all is well as long as replicas only die. One that is stopped and goes on later writes over newer data.
+    #[test]
+    fn a_stopped_primary_that_is_not_cut_off() {
+        let stopped = |fault: &Fault| matches!(fault, Fault::Stop(Role::Primary));
+        let found = (0..50 * PATIENCE).find_map(|seed| {
+            let world = World::new(seed, Some(Bug::Unfenced), false);
+            if world.faults.is_empty() || !world.faults.iter().all(|plan| stopped(&plan.fault)) {
+                return None;
+            }
+            world.run().err()
+        });
+        let violation = found.expect("a stopped primary loses data");
+        assert!(violation.contains("(e) block"), "{violation}");
+    }
+
+    #[test]
+    fn a_claim_that_is_won_before_older_terms_are_drained() {
+        finds(Bug::WinsBeforeDrain, "(e)");
+    }
+
+    #[test]
+    fn a_connection_that_is_replaced_before_it_is_drained() {
+        finds(Bug::ReconnectsWithoutDrain, "(e)");
+    }
+
+    #[test]
+    fn requests_that_conflict() {
+        finds(Bug::IgnoresConflicts, "(e)");
+    }
+
+    #[test]
+    fn writes_before_acks() {
+        finds(Bug::WritesBeforeAck, "(a)");
+    }
+
+    #[test]
+    fn writes_over_what_the_backup_has_yet_to_read() {
+        finds(Bug::WritesBeforeExecuted, "(c)");
+    }
+
+    #[test]
+    fn forgetting_requests_that_were_under_way() {
+        finds(Bug::LiveWithoutReissue, "(d)");
     }
 }

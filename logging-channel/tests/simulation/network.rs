@@ -34,7 +34,7 @@ pub struct Network {
     spike_percent: u64,
 }
 
-fn index(role: Role) -> usize {
+pub fn index(role: Role) -> usize {
     match role {
         Role::Primary => 0,
         Role::Backup => 1,

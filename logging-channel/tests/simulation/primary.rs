@@ -1,15 +1,18 @@
 //! The primary's process: its protocol core, and the session that drives it.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use logging_channel::protocol::{ClaimAnswer, Primary, PrimaryAction, PrimaryEvent, Report, Role};
-use logging_channel::{Digest, Event};
+use logging_channel::{Digest, DiskOutcome, Entry, Event};
 
+use crate::bug::Bug;
 use crate::checker::Checked;
-use crate::guest::Guest;
+use crate::guest::{Answer, Did, Guest};
 use crate::network::Segment;
 use crate::process::{Input, Process};
-use crate::world::{Bug, Happening, TERM, World};
+use crate::table::Request;
+use crate::world::{Happening, TERM, World};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -30,17 +33,37 @@ pub struct PrimaryProcess {
     /// Outputs held back.
     pub held: VecDeque<(u64, Digest)>,
     pub sleep_percent: u64,
+    /// Outputs may leave up to this entry.
+    permitted: u64,
+    /// Writes and flushes not yet submitted.
+    writes: Vec<HeldWrite>,
+    /// Completed reads that the backup may have yet to do for itself: the entries of their completion.
+    read_apart: Vec<(u64, Range<usize>)>,
+    /// What the disk has answered and the guest has yet to be told.
+    pub answers: VecDeque<Answer>,
+}
+
+struct HeldWrite {
+    /// The entry at which it was issued.
+    seq: u64,
+    /// The backup must have executed this entry.
+    after: u64,
+    request: Request,
 }
 
 impl PrimaryProcess {
-    pub fn new(process: Process, core: Primary) -> Self {
+    pub fn new(process: Process, core: Primary, guest: Guest) -> Self {
         Self {
             process,
             core,
-            guest: Guest::default(),
+            guest,
             mode: Mode::Greeting,
             held: VecDeque::new(),
             sleep_percent: 0,
+            permitted: 0,
+            writes: Vec::new(),
+            read_apart: Vec::new(),
+            answers: VecDeque::new(),
         }
     }
 
@@ -85,6 +108,7 @@ impl World {
         if self.primary.mode == Mode::Live && !was_live {
             self.checker.survives(Role::Primary)?;
         }
+        self.submit_writes();
         Ok(())
     }
 
@@ -103,6 +127,7 @@ impl World {
             PrimaryAction::RunAlone { term } => {
                 self.primary.mode = Mode::Live;
                 self.checker.live(ME, term)?;
+                self.grant(ME, term);
             }
             PrimaryAction::Pace { sleep_percent } => {
                 self.primary.sleep_percent = u64::from(sleep_percent);
@@ -132,6 +157,7 @@ impl World {
     /// Lets outputs go. That they have gone is known a little later.
     fn release(&mut self, through: u64) -> Checked {
         let alone = self.primary.mode == Mode::Live;
+        self.primary.permitted = self.primary.permitted.max(through);
         while let Some(&(seq, digest)) = self.primary.held.front()
             && seq <= through
         {
@@ -140,6 +166,56 @@ impl World {
             self.checker.output(Role::Primary, alone, seq, digest)?;
         }
         Ok(())
+    }
+
+    /// Submits what may be: acknowledged, and not over anything that the backup has yet to read.
+    fn submit_writes(&mut self) {
+        let (primary, bug) = (&mut self.primary, self.bug);
+        let (permitted, executed) = (primary.permitted, primary.core.executed());
+        let alone = primary.mode == Mode::Live;
+        let may_leave = |write: &mut HeldWrite| {
+            let acknowledged = write.seq <= permitted || bug == Some(Bug::WritesBeforeAck);
+            let read = write.after <= executed || bug == Some(Bug::WritesBeforeExecuted);
+            acknowledged && (read || alone)
+        };
+        primary.read_apart.retain(|&(seq, _)| seq > executed);
+        let leaving: Vec<HeldWrite> = primary.writes.extract_if(.., may_leave).collect();
+        for write in leaving {
+            self.submit(Role::Primary, write.request);
+        }
+    }
+
+    /// The primary's part in what its guest did.
+    fn on_recorded(&mut self, entry: &Entry, did: Did) {
+        match did {
+            Did::Sent(digest) => self.primary.held.push_back((entry.seq, digest)),
+            Did::Issued(request) if request.operation.is_read() => {
+                self.submit(Role::Primary, request);
+            }
+            Did::Issued(request) => self.hold_write(entry.seq, request),
+            Did::Completed(request, _) => {
+                if let Event::Disk { outcome, .. } = &entry.event
+                    && matches!(outcome, DiskOutcome::DoneApart { .. })
+                {
+                    let range = request.operation.range();
+                    self.primary.read_apart.push((entry.seq, range));
+                }
+            }
+            Did::Nothing | Did::Made(_) => {}
+        }
+    }
+
+    fn hold_write(&mut self, seq: u64, request: Request) {
+        let overlapping = |(_, range): &&(u64, Range<usize>)| request.operation.overlaps(range);
+        let reads = self.primary.read_apart.iter().filter(overlapping);
+        let after = reads.map(|&(seq, _)| seq).max().unwrap_or(0);
+        self.counts.held += u64::from(after > 0);
+        let write = HeldWrite {
+            seq,
+            after,
+            request,
+        };
+        self.primary.writes.push(write);
     }
 
     pub fn primary_released(&mut self, through: u64) -> Checked {
@@ -171,12 +247,12 @@ impl World {
                 break;
             }
             let end = self.guest_ends_at.is_some_and(|end| self.now >= end);
-            let entry = self.primary.guest.record(&mut self.random, end);
-            let state = self.primary.guest.state();
-            self.checker.primary_appended(&entry, state);
-            if let Event::Output { digest, .. } = entry.event {
-                self.primary.held.push_back((entry.seq, digest));
-            }
+            let (guest, answers) = (&mut self.primary.guest, &mut self.primary.answers);
+            let recorded = guest.record(&mut self.random, answers, end);
+            let (entry, did) = recorded.map_err(|divergence| format!("{divergence:?}"))?;
+            let state = guest.state();
+            self.checker.primary_appended(&entry, &did, state)?;
+            self.on_recorded(&entry, did);
             entries.push(entry);
         }
         if self.bug == Some(Bug::ReleasesBeforeAck) {

@@ -7,6 +7,7 @@ use logging_channel::protocol::{ClaimAnswer, Heartbeat};
 
 use crate::network::Segment;
 use crate::random::Random;
+use crate::storage::Step;
 use crate::world::Micros;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Process {
     pub connection: VecDeque<Segment>,
     pub datagrams: VecDeque<Heartbeat>,
     pub answers: VecDeque<ClaimAnswer>,
+    /// What it will do with the disk when it wakes.
+    pub deferred: Vec<Step>,
     /// A timer was set for then.
     pub timer: Option<Micros>,
     /// The origin of its clock is its own.
@@ -50,6 +53,7 @@ impl Process {
             connection: VecDeque::new(),
             datagrams: VecDeque::new(),
             answers: VecDeque::new(),
+            deferred: Vec::new(),
             timer: None,
             clock_offset: random.between(0, 1_000_000_000),
             clock_lost: 0,

@@ -6,21 +6,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use logging_channel::Digest;
 use logging_channel::codec::{Decoder, encode_message};
 use logging_channel::identity::{BootChoices, Identity};
 use logging_channel::protocol::{
     Backup, ClaimAnswer, Heartbeat, Limits, Message, Primary, Role, Timing,
 };
-use logging_channel::{Digest, Entry};
 
 use crate::arbiter::Arbiter;
 use crate::backup::BackupProcess;
+use crate::bug::Bug;
 use crate::checker::{Checked, Checker};
+use crate::disk::Disk;
 use crate::faults::{self, Plan};
+use crate::guest::Guest;
 use crate::network::{Network, Segment};
 use crate::primary::{Mode, PrimaryProcess};
 use crate::process::{Condition, Input, Process};
 use crate::random::Random;
+use crate::storage::{Client, Step};
 
 /// Time in the simulation.
 pub type Micros = u64;
@@ -35,26 +39,7 @@ const SESSION: u64 = 99;
 /// Many times what any run takes.
 const MAX_EVENTS: u64 = 1_000_000;
 
-/// A mistake in a session, for the checker to find.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bug {
-    /// The primary lets outputs go without waiting for the ack.
-    ReleasesBeforeAck,
-    /// The primary's clock stands while it is stopped: it wakes and does not know that it was silent.
-    ClockStopsWithProcess,
-    /// The primary runs on alone when it cannot reach the arbiter.
-    RunsAloneUnreachable,
-    /// The backup does not ask the arbiter.
-    LiveWithoutClaim,
-    /// The backup goes live without replaying what it has acknowledged.
-    LiveWithoutDrain,
-    /// The backup goes live and forgets the outputs it has kept.
-    ForgetsKeptOutputs,
-    /// The backup releases what it replays instead of keeping it.
-    SpeaksWhileReplaying,
-}
-
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub enum Happening {
     Arrival { from: Role },
     Datagram { from: Role, heartbeat: Heartbeat },
@@ -64,6 +49,7 @@ pub enum Happening {
     Released { through: u64 },
     ClaimArrives { from: Role, expected_term: u64 },
     AnswerArrives { to: Role, answer: ClaimAnswer },
+    Disk(Step),
     FaultBegins(usize),
     FaultEnds(usize),
     Settled,
@@ -83,23 +69,45 @@ pub struct World {
     pub slow_replay: bool,
     /// Sessions close the connection when they give the peer up; they may also be slow to.
     pub closes_on_suspicion: bool,
-    arbiter: Arbiter,
+    pub arbiter: Arbiter,
     pub arbiter_down: bool,
     pub arbiter_far: [bool; 2],
+    pub disk: Disk,
+    /// By replica.
+    pub clients: [Client; 2],
+    /// The backup reads the disk for itself.
+    pub reads_apart: bool,
+    pub counts: Counts,
     pub faults: Vec<Plan>,
     /// The pair was formed when the first fault began.
     pub formed_before_faults: bool,
-    settled_seq: [u64; 2],
+    pub settled_seq: [u64; 2],
     through_codec: bool,
     verbose: bool,
     queue: BTreeMap<(Micros, u64), Happening>,
     ticket: u64,
 }
 
+/// What happened to requests to the disk.
+#[derive(Clone, Copy, Default)]
+pub struct Counts {
+    /// Writes and flushes that took effect.
+    pub landed: u64,
+    /// Requests of who had lost the term.
+    pub refused: u64,
+    /// Requests that a backup issued again when it went live.
+    pub reissued: u64,
+    /// Reads that a backup did for itself.
+    pub read_apart: u64,
+    /// Writes that waited until the backup had executed a read.
+    pub held: u64,
+}
+
 /// What a run came to, for the statistics.
 pub struct Outcome {
     pub outputs: u64,
     pub repeated: u64,
+    pub counts: Counts,
     /// How those still there ended up.
     pub primary: Option<Mode>,
     pub backup: Option<Mode>,
@@ -163,11 +171,13 @@ impl World {
         let backup = Backup::new(identity(), timing(&mut random), limits, at_backup.clock(0));
         let faults = faults::plan(&mut random);
         let guest_ends = random.percent(12);
+        let reads_apart = bug == Some(Bug::WritesBeforeExecuted) || random.percent(50);
+        let guest = || Guest::new(reads_apart, bug == Some(Bug::IgnoresConflicts));
         let mut world = Self {
             now: 0,
             bug,
-            primary: PrimaryProcess::new(at_primary, primary),
-            backup: BackupProcess::new(at_backup, backup),
+            primary: PrimaryProcess::new(at_primary, primary, guest()),
+            backup: BackupProcess::new(at_backup, backup, guest()),
             network: Network::new(&mut random),
             checker: Checker::default(),
             limits,
@@ -178,6 +188,13 @@ impl World {
             arbiter: Arbiter::new(TERM),
             arbiter_down: false,
             arbiter_far: [false; 2],
+            disk: Disk::new(bug != Some(Bug::Unfenced)),
+            clients: [
+                Client::new(Role::Primary, Some(TERM)),
+                Client::new(Role::Backup, None),
+            ],
+            reads_apart,
+            counts: Counts::default(),
             faults,
             formed_before_faults: false,
             settled_seq: [0; 2],
@@ -227,13 +244,14 @@ impl World {
             }
             self.now = at;
             self.happen(happening)?;
-            self.checker.after_step()?;
+            self.checker.after_step(&self.disk.blocks)?;
             self.check_bounds()?;
         }
         self.check_end()?;
         Ok(Outcome {
             outputs: self.checker.outputs,
             repeated: self.checker.repeated,
+            counts: self.counts,
             primary: (!self.primary.process.is_dead()).then_some(self.primary.mode),
             backup: (!self.backup.process.is_dead()).then_some(self.backup.mode),
             finished: self.primary.mode == Mode::Finished,
@@ -277,6 +295,7 @@ impl World {
                 self.process(to).answers.push_back(answer);
                 self.pump(to)
             }
+            Happening::Disk(step) => self.storage_step(step),
             Happening::FaultBegins(index) => self.begin_fault(index),
             Happening::FaultEnds(index) => self.end_fault(index),
             Happening::Settled => {
@@ -384,100 +403,6 @@ impl World {
     pub fn exit(&mut self, role: Role) {
         self.close(role);
         self.process(role).condition = Condition::Dead;
-    }
-
-    pub fn claim(&mut self, from: Role, expected_term: u64) {
-        self.trace(|| format!("{from} claims term {}", expected_term + 1));
-        let at = self.now + self.random.between(100, 4_000);
-        let claim = Happening::ClaimArrives {
-            from,
-            expected_term,
-        };
-        self.schedule(at, claim);
-    }
-
-    fn arbitrate(&mut self, from: Role, expected_term: u64) -> Checked {
-        let far = self.arbiter_far[usize::from(from == Role::Backup)];
-        let reached = !self.arbiter_down && (!far || self.random.percent(30));
-        let mut answer = ClaimAnswer::Unreachable;
-        if reached {
-            answer = self.arbiter.claim(expected_term, from);
-            if let ClaimAnswer::Won { term } = answer {
-                self.checker.granted(term, from)?;
-            }
-            // Decided, but the answer is lost on its way.
-            if far {
-                answer = ClaimAnswer::Unreachable;
-            }
-        }
-        if answer == ClaimAnswer::Unreachable && self.random.percent(30) {
-            return Ok(());
-        }
-        self.trace(|| format!("arbiter answers {from}: {answer:?}"));
-        let at = self.now + self.random.between(100, 4_000);
-        self.schedule(at, Happening::AnswerArrives { to: from, answer });
-        Ok(())
-    }
-
-    /// Every queue of the sessions is bounded by the cores' limits.
-    fn check_bounds(&self) -> Checked {
-        const ONE_APPEND: usize = 8;
-        let held = self.primary.held.len();
-        if held > self.limits.kept_outputs + ONE_APPEND {
-            return Err(format!("primary holds {held} outputs"));
-        }
-        let kept = self.backup.kept.len();
-        if kept > 2 * self.limits.kept_outputs {
-            return Err(format!("backup keeps {kept} outputs"));
-        }
-        Ok(())
-    }
-
-    pub fn check_waiting(&self) -> Checked {
-        let waiting: u64 = self.backup.replay.iter().map(Entry::size_bytes).sum();
-        if waiting > self.limits.undelivered_bytes + self.limits.batch_bytes {
-            return Err(format!("{waiting} bytes of entries wait for replay"));
-        }
-        Ok(())
-    }
-
-    fn check_end(&self) -> Checked {
-        if self.backup.diverged {
-            return Err("(c) the backup diverged".to_owned());
-        }
-        let harmless = self.faults.is_empty();
-        if !harmless && (self.faults.len() > 1 || !self.formed_before_faults) {
-            return Ok(());
-        }
-        if self.primary.mode == Mode::Finished {
-            return self.checker.nothing_lost(Role::Primary, u64::MAX);
-        }
-        self.check_one_survives(harmless)
-    }
-
-    fn check_one_survives(&self, harmless: bool) -> Checked {
-        let (primary, backup) = (self.primary.mode, self.backup.mode);
-        if harmless && (primary, backup) != (Mode::Paired, Mode::Paired) {
-            return Err(format!(
-                "nothing failed, but primary is {primary:?}, backup {backup:?}"
-            ));
-        }
-        let at_primary =
-            self.primary.process.is_running() && matches!(primary, Mode::Paired | Mode::Live);
-        let at_backup = self.backup.process.is_running() && backup == Mode::Live;
-        let (role, guest, before) = match (at_primary, at_backup) {
-            (true, false) => (Role::Primary, &self.primary.guest, self.settled_seq[0]),
-            (false, true) => (Role::Backup, &self.backup.guest, self.settled_seq[1]),
-            both => {
-                return Err(format!(
-                    "one fault, but (primary, backup) live: {both:?}, {primary:?}, {backup:?}"
-                ));
-            }
-        };
-        if !guest.ended && guest.last_seq <= before {
-            return Err(format!("{role} survives, but its guest stands at {before}"));
-        }
-        self.checker.nothing_lost(role, before)
     }
 }
 

@@ -1,10 +1,11 @@
 //! The log as it arrives: what is received, replayed and still to be kept.
 //!
-//! Always `released ≤ received` and `executed ≤ received`; each only rises.
+//! Always `released ≤ received` and `executed ≤ received`; each only rises. Every queue is bounded: `outputs` by the limit on kept ones, the others
+//! by the entries received and not yet executed.
 
 use std::collections::VecDeque;
 
-use crate::entry::{Entry, Event};
+use crate::entry::{DiskOutcome, Entry, Event};
 
 #[derive(Debug, Default)]
 pub(super) struct IncomingLog {
@@ -19,6 +20,8 @@ pub(super) struct IncomingLog {
     unexecuted_bytes: u64,
     /// Output entries received and not yet released by the primary, in order.
     outputs: VecDeque<u64>,
+    /// Entries received and not yet executed whose execution the primary waits for, in order.
+    awaited: VecDeque<u64>,
 }
 
 impl IncomingLog {
@@ -60,6 +63,8 @@ impl IncomingLog {
             ));
         }
         self.outputs.extend(outputs);
+        let awaited = entries.iter().filter(|entry| is_awaited(entry));
+        self.awaited.extend(awaited.map(|entry| entry.seq));
         let bytes = entries.iter().map(Entry::size_bytes).sum();
         self.batches.push_back((last.seq, bytes));
         self.unexecuted_bytes += bytes;
@@ -83,8 +88,8 @@ impl IncomingLog {
         Ok(())
     }
 
-    /// Replay has come to `through`.
-    pub(super) fn executed(&mut self, through: u64) {
+    /// Replay has come to `through`. True if the primary waits to be told.
+    pub(super) fn executed(&mut self, through: u64) -> bool {
         assert!(
             through <= self.received,
             "entry {through} was executed, but only {} were received",
@@ -97,6 +102,8 @@ impl IncomingLog {
             self.unexecuted_bytes -= bytes;
             self.batches.pop_front();
         }
+        let behind = self.awaited.partition_point(|&seq| seq <= self.executed);
+        self.awaited.drain(..behind).len() > 0
     }
 
     pub(super) fn executed_all(&mut self) {
@@ -120,4 +127,13 @@ impl IncomingLog {
         self.executed_told = self.executed;
         (self.received, self.executed)
     }
+}
+
+/// A request that every replica performs for itself: the primary may hold a write back until the backup has read what is under it.
+fn is_awaited(entry: &Entry) -> bool {
+    let outcome = match &entry.event {
+        Event::Disk { outcome, .. } => outcome,
+        _ => return false,
+    };
+    matches!(outcome, DiskOutcome::DoneApart { .. })
 }

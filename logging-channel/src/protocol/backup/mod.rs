@@ -190,7 +190,7 @@ impl Backup {
             BackupEvent::Message(message) => self.on_message(message, now),
             BackupEvent::Heartbeat(heartbeat) => self.on_heartbeat(&heartbeat, now),
             BackupEvent::Disconnected => self.on_disconnected(),
-            BackupEvent::Executed { through } => self.log.executed(through),
+            BackupEvent::Executed { through } => self.on_executed(through),
             BackupEvent::Drained => self.on_drained(now),
             BackupEvent::Claim(answer) => self.on_claim_answer(answer, now),
             BackupEvent::Diverged { description } => self.on_diverged(&description),
@@ -333,6 +333,14 @@ impl Backup {
         }
         if !entries.is_empty() {
             self.act(BackupAction::Deliver(entries));
+            self.acknowledge();
+        }
+    }
+
+    /// Most progress can wait for the next heartbeat; what a write of the primary's waits for cannot.
+    fn on_executed(&mut self, through: u64) {
+        let awaited = self.log.executed(through);
+        if awaited && matches!(self.state, State::Paired { .. }) {
             self.acknowledge();
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::entry::{Digest, EndReason, Event, OutputKind, Position};
+use crate::entry::{Digest, DiskOutcome, EndReason, Event, OutputKind, Position};
 
 const SESSION: u64 = 42;
 const TERM: u64 = 3;
@@ -55,6 +55,22 @@ fn output(seq: u64) -> Entry {
         },
         ..tick(seq)
     }
+}
+
+fn disk(seq: u64, outcome: DiskOutcome) -> Entry {
+    Entry {
+        event: Event::Disk {
+            disk: 0,
+            request: seq,
+            outcome,
+        },
+        ..tick(seq)
+    }
+}
+
+/// The primary may hold a write back until this is executed.
+fn read_apart(seq: u64) -> Entry {
+    disk(seq, DiskOutcome::DoneApart { checksum: 7 })
 }
 
 fn end(seq: u64) -> Entry {
@@ -223,6 +239,40 @@ fn progress_is_told_with_the_next_heartbeat() {
     assert_eq!(bench.core.next_wakeup(), Some(ms(50)));
     assert_eq!(bench.at(ms(50), BackupEvent::Tick), [ack(1, 1)]);
     assert_eq!(bench.at(ms(100), BackupEvent::Tick), [], "no news");
+}
+
+#[test]
+fn progress_that_a_write_waits_for_is_told_at_once_and_once_for_several() {
+    let mut bench = paired();
+    let executed = |through| BackupEvent::Executed { through };
+    let batch = vec![tick(1), read_apart(2), read_apart(3), tick(4)];
+    bench.at(ms(1), entries(batch, 0));
+    assert_eq!(bench.at(ms(2), executed(1)), []);
+    assert_eq!(bench.at(ms(3), executed(3)), [ack(4, 3)]);
+    assert_eq!(bench.at(ms(4), executed(4)), [], "nobody waits for it");
+    bench.at(ms(5), entries(vec![read_apart(5), read_apart(6)], 0));
+    assert_eq!(bench.at(ms(6), executed(5)), [ack(6, 5)]);
+    assert_eq!(bench.at(ms(7), executed(5)), [], "no news");
+    assert_eq!(bench.at(ms(8), executed(6)), [ack(6, 6)]);
+}
+
+#[test]
+fn what_the_log_carries_is_not_waited_for() {
+    let mut bench = paired();
+    let done = DiskOutcome::Done { bytes: vec![1] };
+    bench.at(ms(1), entries(vec![disk(1, done)], 0));
+    bench.at(ms(1), entries(vec![disk(2, DiskOutcome::Failed)], 0));
+    assert_eq!(bench.at(ms(2), BackupEvent::Executed { through: 2 }), []);
+    assert_eq!(bench.at(ms(50), BackupEvent::Tick), [ack(2, 2)]);
+}
+
+#[test]
+fn nothing_is_told_to_a_primary_that_is_given_up() {
+    let mut bench = paired();
+    bench.at(ms(1), entries(vec![read_apart(1), tick(2)], 0));
+    bench.at(ms(2), BackupEvent::Disconnected);
+    assert_eq!(bench.at(ms(3), BackupEvent::Executed { through: 1 }), []);
+    assert_eq!(bench.at(ms(4), BackupEvent::Drained), [claim()]);
 }
 
 #[test]

@@ -245,6 +245,14 @@ impl Primary {
         }
     }
 
+    /// Every entry up to this one has been replayed by the backup, as far as it has said. It rises only in [`handle`](Self::handle): reading it after
+    /// each is enough. A backup tells of a [`DiskOutcome::DoneApart`](crate::DiskOutcome::DoneApart) as soon as it has replayed it, of other entries in time. It stands
+    /// still once the backup is given up: after [`PrimaryAction::RunAlone`] nothing needs to wait for it.
+    #[must_use]
+    pub fn executed(&self) -> u64 {
+        self.log.executed()
+    }
+
     fn suspect_silence(&mut self, now: Duration) {
         if let State::Paired { contact, .. } = &self.state
             && now >= contact.lost_at()

@@ -197,6 +197,20 @@ fn outputs_wait_for_the_ack_of_their_own_entry() {
 }
 
 #[test]
+fn what_the_backup_has_executed_is_known_with_its_ack() {
+    let mut bench = paired();
+    bench.append(ms(1), vec![tick(1), output(2), tick(3)]);
+    assert_eq!(bench.core.executed(), 0);
+    bench.at(ms(2), ack(2, 1));
+    assert_eq!(bench.core.executed(), 1);
+    assert_eq!(bench.at(ms(3), ack(2, 2)), []);
+    assert_eq!(bench.core.executed(), 2);
+    bench.at(ms(4), PrimaryEvent::Disconnected);
+    bench.at(ms(5), ack(3, 3));
+    assert_eq!(bench.core.executed(), 2, "said too late");
+}
+
+#[test]
 fn entries_without_an_output_wait_for_the_flush_interval() {
     let mut bench = paired();
     assert_eq!(bench.append(ms(10), vec![tick(1)]), []);
