@@ -6,6 +6,8 @@
 //! shutdown           ──►  bye RECORDS                    the file system is unmounted; the guest ends
 //! anything           ──►  error: …                       nothing was done, or nobody knows whether it was
 //! ```
+//!
+//! A read brings what is durable when it is answered, records that were asked for after it included.
 
 use std::fmt;
 
