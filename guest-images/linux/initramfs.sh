@@ -53,6 +53,7 @@ dir /dev 755 0 0
 nod /dev/console 600 0 0 c 5 1
 dir /proc 755 0 0
 dir /tmp 1777 0 0
+dir /disk 755 0 0
 dir /bin 755 0 0
 file /init $scratch/guest 755 0 0
 slink /bin/counterd ../init 777 0 0

@@ -7,6 +7,8 @@ pub enum Task {
     Counterd,
     /// The echo service on port 7007.
     Echod,
+    /// The journal on port 7003, if there is a disk.
+    Journald,
     /// A shell on the console; the guest ends with it.
     Shell,
     /// The workload of the twins test; the guest ends after it.
@@ -15,12 +17,16 @@ pub enum Task {
     ShellTest,
     /// Programs to measure a processor with; the guest ends after them.
     Workloads,
+    /// Requests to the disk, counted and timed; the guest ends after them.
+    DiskBench,
+    /// A file system on the disk, made, filled and compared; the guest ends after it.
+    FsExercise,
     /// End at once, for measuring the boot.
     PowerOff,
 }
 
 /// Without `lockstep.run=`.
-const DEFAULT: [Task; 2] = [Task::Counterd, Task::Echod];
+const DEFAULT: [Task; 3] = [Task::Counterd, Task::Echod, Task::Journald];
 
 /// The tasks that `command_line` names, in its order, and the names that mean nothing.
 pub fn tasks(command_line: &str) -> (Vec<Task>, Vec<&str>) {
@@ -51,6 +57,9 @@ fn task(name: &str) -> Option<Task> {
     Some(match name {
         "counterd" => Task::Counterd,
         "echod" => Task::Echod,
+        "journald" => Task::Journald,
+        "diskbench" => Task::DiskBench,
+        "fsexercise" => Task::FsExercise,
         "sh" => Task::Shell,
         "selftest" => Task::SelfTest,
         "shelltest" => Task::ShellTest,
@@ -65,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_services_run_by_default() {
+    fn the_services_run_by_default() {
         assert_eq!(tasks("console=ttyS0 quiet\n"), (DEFAULT.to_vec(), vec![]));
     }
 

@@ -2,16 +2,21 @@
 //!
 //! ```text
 //! kernel ── /init ── mount ── read /proc/cmdline ─┬─ services ── "lockstep: ready" ── for good
-//!                     "lockstep: init"            ├─ sh, shelltest: a child; when it ends ─┤
+//!                     "lockstep: init"            │  └─ journald; when a client says so ───┐
+//!                                                 ├─ sh, shelltest: a child; when it ends ─┤
 //!                                                 ├─ selftest; when it is done ────────────┤
 //!                                                 └─ poweroff ── "lockstep: bye", reboot ◄─┘
 //! ```
 
 use std::ffi::CStr;
+use std::io::{Error, ErrorKind};
+use std::path::Path;
 use std::process::{Child, Command};
 
 use crate::command_line::{self, Task};
 use crate::console::say;
+use crate::disk;
+use crate::journald::Journald;
 use crate::selftest;
 use crate::service::{self, Service};
 use crate::workloads;
@@ -34,13 +39,17 @@ pub fn run() -> ! {
     let (tasks, unknown) = command_line::tasks(&text);
     for name in unknown {
         say(&format!(
-            "lockstep.run={name} is unknown; there are counterd, echod, selftest, workloads, poweroff, sh, shelltest"
+            "lockstep.run={name} is unknown; there are counterd, echod, journald, selftest, workloads, poweroff, sh, shelltest"
         ));
     }
     if tasks.contains(&Task::PowerOff) {
         power_off();
     }
-    start_services(&tasks);
+    let journald = tasks
+        .contains(&Task::Journald)
+        .then(|| open_journal(&text))
+        .flatten();
+    start_services(&tasks, journald);
     if tasks.contains(&Task::SelfTest) {
         selftest::run();
         power_off();
@@ -71,8 +80,30 @@ fn mount(kind: &CStr, target: &CStr) {
     }
 }
 
+/// Mounts the disk and opens the journal on it. A machine without a disk is none that lacks something, unless the command line
+/// asks for the journal.
+fn open_journal(command_line: &str) -> Option<Journald> {
+    let device = disk::device(command_line);
+    let asked_for = command_line::value(command_line, "lockstep.run=").is_some();
+    let opened = disk::carries_ext(device).and_then(|carries| {
+        if !carries {
+            return Err(Error::other("it carries neither ext2 nor ext4"));
+        }
+        disk::mount(device)?;
+        Journald::open(Path::new(disk::MOUNT_POINT))
+    });
+    match opened {
+        Ok(journald) => Some(journald),
+        Err(error) if error.kind() == ErrorKind::NotFound && !asked_for => None,
+        Err(error) => {
+            say(&format!("no journald on {device}: {error}"));
+            None
+        }
+    }
+}
+
 /// Says `ready` once every listener exists: from then on, the kernel queues connections.
-fn start_services(tasks: &[Task]) {
+fn start_services(tasks: &[Task], journald: Option<Journald>) {
     let mut listeners = Vec::new();
     for task in tasks {
         let service = match task {
@@ -90,6 +121,9 @@ fn start_services(tasks: &[Task]) {
         if let Err(error) = service::spawn(service, listener) {
             say(&format!("{service:?} service has no thread: {error}"));
         }
+    }
+    if let Some(Err(error)) = journald.map(|journald| journald.spawn(power_off)) {
+        say(&format!("journald has no thread: {error}"));
     }
 }
 
@@ -134,7 +168,7 @@ fn wait(foreground: Option<Child>) -> ! {
 /// Ends the machine: the kernel resets it through the keyboard controller (`reboot=k`).
 fn power_off() -> ! {
     say("bye");
-    // SAFETY: nothing is left to lose; the file systems are in memory.
+    // SAFETY: nothing is left to lose; what is on the disk was unmounted, or its journal repairs it.
     unsafe { libc::reboot(libc::RB_AUTOBOOT) };
     panic!("cannot reboot: {}", std::io::Error::last_os_error());
 }

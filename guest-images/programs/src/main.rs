@@ -8,7 +8,9 @@
 mod command_line;
 mod console;
 mod counter;
+mod disk;
 mod init;
+mod journald;
 mod selftest;
 mod service;
 mod workloads;
