@@ -18,9 +18,10 @@ use logging_channel::{Entry, Event};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 use vmm::{
     engine::{AnyEngine, Delta, Engine, EngineKind, Exit, Goal, Kicker, Reply, Stop},
-    inputs::{InputError, Live, Logged, inbox::Inbox, live::HostClock},
+    inputs::{InputError, Live, Logged, live::HostClock},
     machine::{GuestMemory, Machine},
     session::{
+        disks::Disks,
         feed::LogFeed,
         go_live::BackupInputs,
         pipe::LogPipe,
@@ -282,7 +283,7 @@ fn go_live(guest: (&str, &str), received: &[Entry]) -> (Ending, Vec<Entry>) {
     feed.deliver(received.to_vec());
     feed.drain();
     feed.go_live();
-    let inputs = BackupInputs::new(feed, Arc::<Inbox>::default(), Arc::clone(&pipe))
+    let inputs = BackupInputs::new(feed, Disks::none(), Arc::clone(&pipe))
         .with_late_limit(machine.kicker(), Some(LATE));
     let live = std::thread::spawn(move || Replica::new(machine, inputs).run());
     let mut log = received.to_vec();

@@ -151,11 +151,7 @@ impl MachineArgs {
     }
 
     /// The machine itself, with these disks; tells which engine will run it.
-    pub fn config(
-        &self,
-        reporter: &Reporter,
-        disks: &OpenDisks,
-    ) -> anyhow::Result<MachineConfig> {
+    pub fn config(&self, reporter: &Reporter, disks: &OpenDisks) -> anyhow::Result<MachineConfig> {
         let choice = self.engine.resolve();
         let count = self.count.resolve(choice.engine)?;
         reporter.engine(&choice);

@@ -118,12 +118,9 @@ impl PairArgs {
 /// Runs a machine with a backup.
 pub fn primary(args: &PrimaryArgs) -> anyhow::Result<ExitCode> {
     let reporter = Reporter::new(Role::Primary, args.machine.event_sink()?);
-    let disks = args.pair.open_disks(
-        &args.machine,
-        &args.black_box,
-        DiskUser::Primary,
-        &reporter,
-    )?;
+    let disks =
+        args.pair
+            .open_disks(&args.machine, &args.black_box, DiskUser::Primary, &reporter)?;
     let prepared = Prepared::new(&args.machine.config(&reporter, &disks)?)?;
     let boot = boot_choices()?;
     let _raw = args.machine.raw_terminal()?;

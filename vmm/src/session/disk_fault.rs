@@ -131,7 +131,14 @@ mod tests {
         fault.pass(DiskPoint::BeforeAck);
         fault.pass(DiskPoint::DuringFlush);
         assert_eq!(fault.left.load(Ordering::Relaxed), 2);
-        for bad in ["", "during-flush", "x:1:kill", "before-ack:0:kill", "before-ack:1:run", "before-ack:1:kill:2"] {
+        for bad in [
+            "",
+            "during-flush",
+            "x:1:kill",
+            "before-ack:0:kill",
+            "before-ack:1:run",
+            "before-ack:1:kill:2",
+        ] {
             assert!(bad.parse::<DiskFault>().is_err(), "{bad}");
         }
     }

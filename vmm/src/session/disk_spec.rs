@@ -88,9 +88,10 @@ impl FromStr for DiskSpec {
 fn place(text: &str) -> Result<Place, String> {
     match text {
         "" => Err("give the path of an image, or nbd://HOST:PORT/NAME".to_owned()),
-        address if address.starts_with("nbd://") => {
-            address.parse().map(Place::Nbd).map_err(|error| format!("{error}"))
-        }
+        address if address.starts_with("nbd://") => address
+            .parse()
+            .map(Place::Nbd)
+            .map_err(|error| format!("{error}")),
         path => Ok(Place::File(path.into())),
     }
 }
@@ -100,12 +101,17 @@ fn check_id(id: &str) -> Result<String, String> {
     if plain && (1..=20).contains(&id.len()) {
         Ok(id.to_owned())
     } else {
-        Err(format!("{id:?} identifies no disk: give 1 to 20 ASCII characters without spaces"))
+        Err(format!(
+            "{id:?} identifies no disk: give 1 to 20 ASCII characters without spaces"
+        ))
     }
 }
 
 fn seconds_of(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
+    let seconds = text
+        .parse()
+        .ok()
+        .filter(|seconds| (1..=86_400).contains(seconds));
     seconds
         .map(Duration::from_secs)
         .ok_or_else(|| format!("{text:?} is no timeout: give seconds, 1 to 86400"))

@@ -156,8 +156,7 @@ impl Feed {
     /// Begins what this replica does for itself.
     fn begin(&mut self, request: DiskRequest) {
         if self.disks.is_apart(&request) {
-            self.own
-                .insert((request.disk, request.id), request.clone());
+            self.own.insert((request.disk, request.id), request.clone());
             self.disks.submit(request);
         }
     }
@@ -300,6 +299,9 @@ mod tests {
                 Err(InputError::Closed)
             ));
         });
-        assert!(matches!(Feed::new(feed, Disks::none()).next(), Err(InputError::Closed)));
+        assert!(matches!(
+            Feed::new(feed, Disks::none()).next(),
+            Err(InputError::Closed)
+        ));
     }
 }

@@ -21,7 +21,7 @@ use super::{
     reports::Reporter,
 };
 use crate::{
-    devices::virtio::block::{BlockConfig, MAX_DISKS},
+    devices::BlockConfig,
     host::disk::{
         DiskSink, Grant, HostDisk,
         copy::{CopyError, PrivateCopy},
@@ -29,6 +29,7 @@ use crate::{
         nbd::{NbdDisk, NbdOpenError},
     },
     inputs::apart::Apart,
+    machine::layout::MAX_DISKS,
 };
 
 /// Who will use the disks.
