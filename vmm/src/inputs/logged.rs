@@ -365,3 +365,6 @@ fn is_delta(event: &Event) -> bool {
 fn already(guest_ns: u64) -> String {
     format!("guest time {guest_ns} ns already")
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,8 @@ pub mod live;
 pub mod logged;
 pub mod recent;
 pub mod recorder;
+#[cfg(test)]
+pub mod test_situation;
 
 pub use live::Live;
 pub use logged::Logged;

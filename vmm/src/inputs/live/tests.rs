@@ -1,76 +1,16 @@
 use std::sync::Mutex;
 
-use super::{super::MAX_SLICE_INSTRUCTIONS, *};
+use super::{
+    super::{
+        MAX_SLICE_INSTRUCTIONS,
+        test_situation::{COMPUTING, READ, Seen, WRITE, disk_requests},
+    },
+    *,
+};
 use crate::{
-    effect::{DiskOperation, DiskRequest},
+    host::disk::{DiskCompletion, DiskError},
     machine::clock::FIRST_PS_PER_INSTRUCTION,
 };
-
-/// A machine as live inputs see it.
-#[derive(Clone, Copy)]
-struct Seen {
-    clock_kind: ClockKind,
-    /// Guest time and instructions, where they are counted.
-    counted: Option<(u64, u64)>,
-    deadline_ns: Option<u64>,
-    pending: bool,
-    accepts: bool,
-    halted: bool,
-}
-
-const COMPUTING: Seen = Seen {
-    clock_kind: ClockKind::Instructions,
-    counted: None,
-    deadline_ns: None,
-    pending: false,
-    accepts: true,
-    halted: false,
-};
-
-impl Situation for Seen {
-    fn clock_kind(&self) -> ClockKind {
-        self.clock_kind
-    }
-    fn retired(&self) -> Option<u64> {
-        self.counted.map(|(_, retired)| retired)
-    }
-    fn time_ns(&self) -> u64 {
-        self.counted.map_or(0, |(guest_ns, _)| guest_ns)
-    }
-    fn ps_per_instruction(&self) -> u32 {
-        FIRST_PS_PER_INSTRUCTION
-    }
-    fn deadline_ns(&self) -> Option<u64> {
-        self.deadline_ns
-    }
-    fn takes_frame(&self) -> bool {
-        true
-    }
-    fn console_input_room(&self) -> usize {
-        16
-    }
-    fn entropy_bytes(&self) -> Option<usize> {
-        None
-    }
-    fn disk_request(&self, _disk: u8, _request: u64) -> Option<DiskOperation> {
-        None
-    }
-    fn disk_requests(&self) -> Vec<DiskRequest> {
-        Vec::new()
-    }
-    fn interrupt_pending(&self) -> bool {
-        self.pending
-    }
-    fn other_than_timer_pending(&self) -> bool {
-        false
-    }
-    fn accepts_interrupts(&self) -> bool {
-        self.accepts
-    }
-    fn halted(&self) -> bool {
-        self.halted
-    }
-}
 
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<Entry>>>);
@@ -335,4 +275,91 @@ fn a_guest_that_exits_all_the_time_has_few_digests_and_one_that_computes_is_neve
         next == Next::Digest
     });
     assert_eq!(digest, Some(6_000 + u64::from(DIGEST_TURNS)));
+}
+
+fn done(request: u64, bytes: &[u8]) -> DiskCompletion {
+    DiskCompletion {
+        disk: 0,
+        request,
+        result: Ok(bytes.to_vec()),
+    }
+}
+
+fn disk(request: u64, outcome: DiskOutcome) -> Event {
+    Event::Disk {
+        disk: 0,
+        request,
+        outcome,
+    }
+}
+
+const WITH_DISK: Seen = Seen {
+    disk_requests,
+    halted: true,
+    ..COMPUTING
+};
+
+#[test]
+fn a_completion_comes_in_if_the_machine_waits_for_it() {
+    let (mut live, kept, inbox) = live();
+    inbox.put_disk(done(77, b"nobody waits for it"));
+    inbox.put_disk(done(READ, b"sector"));
+    inbox.put_disk(DiskCompletion {
+        result: Err(DiskError::Failed("no space".to_owned())),
+        ..done(WRITE, b"")
+    });
+    // The vCPU waits in HLT: only what came in lets this return.
+    let read = disk(
+        READ,
+        DiskOutcome::Done {
+            bytes: b"sector".to_vec(),
+        },
+    );
+    let failed = disk(WRITE, DiskOutcome::Failed);
+    for event in [&read, &failed] {
+        let next = live.next(at(5, 0), &WITH_DISK).expect("open");
+        assert_eq!(next, Next::Apply(event.clone()));
+    }
+    assert_eq!(kept.events(), [read, failed]);
+}
+
+#[test]
+fn what_each_replica_does_for_itself_is_not_in_the_log() {
+    let checksum = crc32fast::hash(b"sector");
+    let apart = |request, checksum| disk(request, DiskOutcome::DoneApart { checksum });
+    let whole = |request, bytes: &[u8]| {
+        disk(
+            request,
+            DiskOutcome::Done {
+                bytes: bytes.to_vec(),
+            },
+        )
+    };
+    let cases = [
+        (Apart::Nothing, [whole(READ, b"sector"), whole(WRITE, b"")]),
+        (Apart::Reads, [apart(READ, checksum), whole(WRITE, b"")]),
+        (Apart::Everything, [apart(READ, checksum), apart(WRITE, 0)]),
+    ];
+    for (rule, recorded) in cases {
+        let (live, kept, inbox) = live();
+        let mut live = live.with_disks_apart(vec![rule]);
+        for (request, bytes) in [(READ, &b"sector"[..]), (WRITE, b"")] {
+            inbox.put_disk(done(request, bytes));
+            let next = live.next(at(5, 0), &WITH_DISK).expect("open");
+            assert_eq!(next, Next::Apply(whole(request, bytes)));
+        }
+        assert_eq!(kept.events(), recorded);
+    }
+}
+
+#[test]
+fn a_failure_is_in_the_log_whoever_does_the_work() {
+    let (live, kept, inbox) = live();
+    let mut live = live.with_disks_apart(vec![Apart::Everything]);
+    inbox.put_disk(DiskCompletion {
+        result: Err(DiskError::Unsupported),
+        ..done(READ, b"")
+    });
+    live.next(at(5, 0), &WITH_DISK).expect("open");
+    assert_eq!(kept.events(), [disk(READ, DiskOutcome::Unsupported)]);
 }
