@@ -235,3 +235,6 @@ impl Disks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
