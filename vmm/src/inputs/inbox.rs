@@ -193,10 +193,10 @@ impl Inbox {
     pub fn wait(&self, frame: bool, console: bool, timeout: Option<Duration>) {
         let contents = self.lock();
         let idle = |contents: &mut Contents| {
-            !(contents.closed
-                || !contents.disk.is_empty()
-                || frame && !contents.frames.is_empty()
-                || console && !contents.console.is_empty())
+            let frame_waits = frame && !contents.frames.is_empty();
+            let console_waits = console && !contents.console.is_empty();
+            let disk_waits = !contents.disk.is_empty();
+            !(contents.closed || disk_waits || frame_waits || console_waits)
         };
         match timeout {
             Some(timeout) => drop(self.arrived.wait_timeout_while(contents, timeout, idle)),

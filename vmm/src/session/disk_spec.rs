@@ -91,7 +91,7 @@ fn place(text: &str) -> Result<Place, String> {
         address if address.starts_with("nbd://") => address
             .parse()
             .map(Place::Nbd)
-            .map_err(|error| format!("{error}")),
+            .map_err(|error| error.to_string()),
         path => Ok(Place::File(path.into())),
     }
 }

@@ -7,10 +7,7 @@ use super::{
     },
     *,
 };
-use crate::{
-    host::disk::{DiskCompletion, DiskError},
-    machine::clock::FIRST_PS_PER_INSTRUCTION,
-};
+use crate::host::disk::{DiskCompletion, DiskError};
 
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<Entry>>>);
