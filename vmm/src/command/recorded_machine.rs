@@ -183,3 +183,39 @@ fn disks(identity: &Identity) -> anyhow::Result<Vec<DiskConfig>> {
     let disks = lines.map(|line| line.parse()).collect::<Result<_, _>>();
     disks.context("Cannot build the log's machine")
 }
+
+#[cfg(test)]
+mod tests {
+    use logging_channel::{Digest, identity::FORMAT_VERSION};
+
+    use super::*;
+
+    fn identity(devices: &[&str]) -> Identity {
+        Identity {
+            format_version: FORMAT_VERSION,
+            clock: String::new(),
+            cpu_model: String::new(),
+            memory_bytes: 0,
+            command_line: String::new(),
+            kernel: Digest([0; 16]),
+            boot: "auto".to_owned(),
+            initrd: None,
+            devices: devices.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn disks_come_from_the_log() {
+        let lines = [
+            "virtio-blk sectors=8 id=a reads=log",
+            "virtio-blk sectors=16 ro id=b private copy=6f",
+        ];
+        let found = disks(&identity(&["virtio-rng", lines[0], lines[1]]));
+        let found = found.expect("disks of this version");
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, lines);
+        let foreign = disks(&identity(&["virtio-blk sectors=8 shape=round"]));
+        let refused = format!("{:#}", foreign.expect_err("another version's"));
+        assert!(refused.contains("shape=round"), "{refused}");
+    }
+}

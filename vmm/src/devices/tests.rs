@@ -1,6 +1,7 @@
 //! The devices together: wiring, and what holds for any guest.
 
 mod any_guest;
+mod disks;
 
 use vm_memory::GuestAddress;
 
@@ -14,9 +15,18 @@ fn devices() -> Devices {
         unix_time_s: 1_763_706_541,
         mac: Some(MAC),
         memory_bytes: 64 << 20,
-        disks: vec![],
+        disks: vec![disk(false), disk(true)],
     };
     Devices::new(&config)
+}
+
+/// A disk of 128 KiB.
+fn disk(read_only: bool) -> BlockConfig {
+    BlockConfig {
+        sectors: 256,
+        read_only,
+        id: "disk".to_owned(),
+    }
 }
 
 fn memory() -> GuestMemory {
@@ -138,7 +148,12 @@ fn what_needs_the_time() {
 fn mmio_windows() {
     let (mut devices, memory) = (devices(), memory());
     let mut word = [0; 4];
-    for (base, id) in [(NET_MMIO, 1), (RNG_MMIO, 4)] {
+    for (base, id) in [
+        (NET_MMIO, 1),
+        (RNG_MMIO, 4),
+        (disk_mmio(0), 2),
+        (disk_mmio(1), 2),
+    ] {
         devices.mmio_read(base, &mut word);
         assert_eq!(&word, b"virt");
         devices.mmio_read(base + 8, &mut word);
@@ -148,7 +163,9 @@ fn mmio_windows() {
         0,
         NET_MMIO - 2,
         RNG_MMIO - 2,
-        RNG_MMIO + MMIO_STRIDE,
+        RNG_MMIO + MMIO_STRIDE - 2,
+        disk_mmio(2),
+        disk_mmio(MAX_DISKS),
         u64::MAX,
     ] {
         devices.mmio_read(address, &mut word);

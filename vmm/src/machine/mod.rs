@@ -478,4 +478,6 @@ fn tsc(time_ns: u64) -> u64 {
 }
 
 #[cfg(test)]
+mod disk_tests;
+#[cfg(test)]
 mod tests;

@@ -332,4 +332,59 @@ mod tests {
             assert!(bad.parse::<MacAddress>().is_err(), "{bad}");
         }
     }
+
+    /// A machine that is never made.
+    fn config(mac: Option<MacAddress>, disks: &[&str]) -> MachineConfig {
+        MachineConfig {
+            engine: EngineKind::Soft,
+            count: CountKind::Exits,
+            kernel: ImageSource::Bytes(Arc::from([])),
+            boot: BootProtocol::Auto,
+            initrd: None,
+            command_line: "quiet".to_owned(),
+            memory_bytes: 0,
+            mac,
+            disks: disks
+                .iter()
+                .map(|line| line.parse().expect("a disk"))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn the_guest_is_told_where_its_devices_are() {
+        let line = "virtio-blk sectors=8 id=a reads=log";
+        let all = config(Some(MacAddress::DEFAULT), &[line; 4]);
+        assert_eq!(
+            full_command_line(&all),
+            "quiet virtio_mmio.device=4K@0xd0000000:10 virtio_mmio.device=4K@0xd0001000:11 \
+             virtio_mmio.device=4K@0xd0002000:14 virtio_mmio.device=4K@0xd0003000:15 \
+             virtio_mmio.device=4K@0xd0004000:9 virtio_mmio.device=4K@0xd0005000:5"
+        );
+        assert_eq!(
+            full_command_line(&config(None, &[])),
+            "quiet virtio_mmio.device=4K@0xd0001000:11"
+        );
+    }
+
+    #[test]
+    fn replicas_agree_on_their_disks() {
+        let lines = [
+            "virtio-blk sectors=8 id=a reads=log",
+            "virtio-blk sectors=16 ro id=b reads=self",
+        ];
+        let devices = devices(&config(None, &lines));
+        assert_eq!(devices, ["virtio-rng", lines[0], lines[1]]);
+    }
+
+    #[test]
+    fn disks_that_cannot_be_are_refused_before_anything_is_made() {
+        let line = "virtio-blk sectors=8 id=a reads=log";
+        let five = Prepared::new(&config(None, &[line; 5])).err();
+        assert!(matches!(five, Some(SetupError::TooManyDisks { count: 5 })));
+        let mut spaced = config(None, &[line]);
+        spaced.disks[0].block.id = "a b".to_owned();
+        let refused = Prepared::new(&spaced).err();
+        assert!(matches!(refused, Some(SetupError::Disk(_))));
+    }
 }

@@ -1,13 +1,15 @@
 //! Property tests: any guest, any memory, any inputs.
 
+mod calls;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use virtio_bindings::virtio_mmio as register;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+use calls::{Answer, Call, Descriptor, call};
 
 /// Two regions with a hole between them.
 const REGION_BYTES: usize = 0x2_0000;
@@ -24,163 +26,13 @@ const PLACES: [u64; 8] = [
     SECOND_REGION + 0x1_FFF0,
 ];
 
-/// A descriptor of a hostile driver: address, length, flags, next.
-type Descriptor = (u64, u32, u16, u16);
-
-#[derive(Clone, Debug)]
-enum Call {
-    PortRead(u16, u8),
-    PortWrite(u16, u8, u32),
-    MmioRead(u64, usize),
-    MmioWrite(u64, Vec<u8>),
-    /// Takes a device through its initialisation, with all queues at these places.
-    BringUp {
-        base: u64,
-        size: u16,
-        descriptors: u64,
-        available: u64,
-        used: u64,
-    },
-    Descriptors(u64, Vec<Descriptor>),
-    /// Flags, index and entries of an available ring.
-    Available(u64, u16, u16, Vec<u16>),
-    Notify(u64, u32),
-    /// A driver that knows its trade, with buffers that may be anything: brings the device up if it is
-    /// not, offers the chains at `heads` and notifies.
-    Offer {
-        base: u64,
-        queue: u64,
-        table: Vec<Descriptor>,
-        heads: Vec<u16>,
-    },
-    /// So many nanoseconds later.
-    Tick(u64),
-    /// At the deadline, if there is one.
-    TickAtDeadline,
-    Frame(usize),
-    ConsoleInput(usize),
-    Entropy(usize),
-    Acknowledge,
-    FlushConsole,
-}
-
-fn port() -> impl Strategy<Value = u16> {
-    let known = vec![
-        0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x4D1, 0x40, 0x41, 0x42, 0x43, 0x61, 0x60, 0x64, 0x70, 0x71,
-        0x92, 0xCF8, 0xCF9, 0x3F8, 0x3F9, 0x3FA, 0x3FB, 0x3FC, 0x3FD, 0x3FE, 0x3FF, 0x608, 0x60A,
-    ];
-    prop_oneof![20 => select(known), 1 => any::<u16>()]
-}
-
-fn place() -> impl Strategy<Value = u64> {
-    prop_oneof![20 => select(PLACES.to_vec()), 1 => any::<u64>()]
-}
-
-fn window() -> impl Strategy<Value = u64> {
-    select(vec![NET_MMIO, RNG_MMIO])
-}
-
-fn mmio_address() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        10 => (window(), 0..0x44u64).prop_map(|(base, word)| base + 4 * word),
-        2 => (window(), 0..0x1000u64).prop_map(|(base, offset)| base + offset),
-        1 => any::<u64>(),
-    ]
-}
-
-fn descriptor() -> impl Strategy<Value = Descriptor> {
-    let length = prop_oneof![
-        4 => 0..2000u32,
-        2 => select(vec![1526, 4096, 65_574, 65_575, 0x2_0000]),
-        1 => any::<u32>(),
-    ];
-    let flags = prop_oneof![8 => 0..4u16, 1 => any::<u16>()];
-    let next = prop_oneof![8 => 0..16u16, 1 => any::<u16>()];
-    (place(), length, flags, next)
-}
-
-/// Descriptors that are sound more often than not, all of one direction.
-fn fair_table(writable: bool) -> impl Strategy<Value = Vec<Descriptor>> {
-    let address = prop_oneof![20 => 0x1_0000..0x1_8000u64, 1 => place()];
-    let length = prop_oneof![2 => 0..200u32, 4 => 1526..2000u32, 1 => Just(0x8000)];
-    // A chain ends, or goes on with a later descriptor.
-    let next = prop_oneof![8 => Just(None), 4 => (1..4u16).prop_map(Some)];
-    let fair = vec((address, length, next), 16).prop_map(move |entries| {
-        let direction = if writable { 2 } else { 0 };
-        let table = entries.into_iter().enumerate();
-        let table = table.map(|(index, (address, length, next))| match next {
-            Some(step) => (address, length, direction | 1, index as u16 + step),
-            None => (address, length, direction, 0),
-        });
-        table.collect()
-    });
-    prop_oneof![8 => fair, 1 => vec(descriptor(), 16)]
-}
-
-fn offer() -> impl Strategy<Value = Call> {
-    let queue = select(vec![
-        (NET_MMIO, 0, true),
-        (NET_MMIO, 1, false),
-        (RNG_MMIO, 0, true),
-    ]);
-    (queue, vec(0..14u16, 0..6)).prop_flat_map(|((base, queue, writable), heads)| {
-        fair_table(writable).prop_map(move |table| Call::Offer {
-            base,
-            queue,
-            table,
-            heads: heads.clone(),
-        })
-    })
-}
-
-fn virtio_call() -> impl Strategy<Value = Call> {
-    let size = prop_oneof![4 => Just(16u16), 1 => Just(256), 1 => any::<u16>()];
-    let ring = (0..2u16, prop_oneof![4 => 0..20u16, 1 => any::<u16>()]);
-    let heads = vec(prop_oneof![8 => 0..16u16, 1 => any::<u16>()], 0..20);
-    prop_oneof![
-        1 => (window(), size, place(), place(), place()).prop_map(
-            |(base, size, descriptors, available, used)| {
-                Call::BringUp { base, size, descriptors, available, used }
-            }
-        ),
-        2 => (place(), vec(descriptor(), 1..20))
-            .prop_map(|(base, table)| Call::Descriptors(base, table)),
-        2 => (place(), ring, heads)
-            .prop_map(|(base, (flags, index), heads)| Call::Available(base, flags, index, heads)),
-        12 => offer(),
-        4 => (window(), 0..3u32).prop_map(|(base, queue)| Call::Notify(base, queue)),
-        2 => (mmio_address(), 1..9usize).prop_map(|(address, length)| Call::MmioRead(address, length)),
-        3 => (mmio_address(), vec(any::<u8>(), 1..9))
-            .prop_map(|(address, data)| Call::MmioWrite(address, data)),
-        3 => (0..70_000usize).prop_map(Call::Frame),
-        2 => (0..6000usize).prop_map(Call::Entropy),
-    ]
-}
-
-fn call() -> impl Strategy<Value = Call> {
-    let width = select(vec![1u8, 1, 1, 2, 4, 0, 255]);
-    let value = prop_oneof![4 => 0..256u32, 1 => any::<u32>()];
-    let wait_ns = prop_oneof![4 => 0..10_000_000u64, 2 => 0..100_000_000_000u64, 1 => any::<u64>()];
-    prop_oneof![
-        3 => (port(), width.clone()).prop_map(|(port, width)| Call::PortRead(port, width)),
-        6 => (port(), width, value)
-            .prop_map(|(port, width, value)| Call::PortWrite(port, width, value)),
-        8 => virtio_call(),
-        2 => wait_ns.prop_map(Call::Tick),
-        2 => Just(Call::TickAtDeadline),
-        1 => (0..200usize).prop_map(Call::ConsoleInput),
-        2 => Just(Call::Acknowledge),
-        1 => Just(Call::FlushConsole),
-    ]
-}
-
 /// A guest and its devices.
 struct Run {
     devices: Devices,
     memory: GuestMemory,
     now_ns: u64,
-    /// Whether the fair driver has the card, and the entropy device, until somebody else takes it.
-    fair: [bool; 2],
+    /// Whether the fair driver has the card, the entropy device and the disks, until somebody else takes it.
+    fair: [bool; 4],
     /// What the guest and the world saw.
     seen: Vec<String>,
 }
@@ -198,7 +50,7 @@ impl Run {
             devices,
             memory,
             now_ns: 0,
-            fair: [false; 2],
+            fair: [false; 4],
             seen: Vec::new(),
         }
     }
@@ -230,7 +82,7 @@ impl Run {
                 available,
                 used,
             } => {
-                self.fair = [false; 2];
+                self.fair = [false; 4];
                 let rings = [*descriptors, *available, *used];
                 self.bring_up(*base, *size, [rings, rings]);
             }
@@ -257,6 +109,8 @@ impl Run {
             Call::Frame(length) => devices.receive_frame(&vec![0x5A; *length], memory),
             Call::ConsoleInput(length) => devices.console_input(&vec![b'a'; *length]),
             Call::Entropy(length) => devices.entropy(&vec![0xA5; *length], memory),
+            Call::DiskOffer(disk, requests) => self.disk_offer(*disk, requests),
+            Call::DiskDone { which, answer } => self.disk_done(*which, *answer),
             Call::Acknowledge => {
                 let vector = devices.acknowledge_interrupt();
                 self.see(vector);
@@ -277,12 +131,13 @@ impl Run {
     fn check(&mut self) {
         let effects = self.devices.take_effects();
         assert!(effects.len() <= 256);
-        assert!(
-            effects
-                .iter()
-                .all(|effect| effect.bytes().len() <= virtio::net::FRAME_LIMIT_BYTES)
-        );
+        assert!(effects.iter().all(|effect| match effect {
+            Effect::Disk(request) =>
+                request.operation.data_bytes() <= virtio::block::REQUEST_LIMIT_BYTES.into(),
+            other => other.bytes().len() <= virtio::net::FRAME_LIMIT_BYTES,
+        }));
         self.see(effects);
+        self.check_disks();
         let wants = self.devices.wants(&self.memory);
         assert!(wants.console_input_room <= serial::RECEIVE_FIFO_BYTES);
         let entropy_limit = virtio::rng::ENTROPY_LIMIT_BYTES;
@@ -296,6 +151,29 @@ impl Run {
             self.devices.other_interrupt_pending(),
         );
         self.see((wants, interrupt, self.devices.reset_requested()));
+    }
+
+    /// Requests are bounded, lie within their disks, do not conflict, and are found by their names.
+    fn check_disks(&self) {
+        let requests = self.devices.disk_requests();
+        let bytes: u64 = requests.iter().map(|r| r.operation.data_bytes()).sum();
+        assert!(requests.len() <= 2 * virtio::block::table::MAX_REQUESTS);
+        assert!(bytes <= 2 * virtio::block::table::OUTSTANDING_LIMIT_BYTES);
+        for (index, request) in requests.iter().enumerate() {
+            let DiskRequest {
+                disk,
+                id,
+                operation,
+            } = request;
+            assert_eq!(self.devices.disk_request(*disk, *id), Some(operation));
+            assert!(operation.range().is_none_or(|range| range.end <= 256 * 512));
+            assert!(*disk == 0 || operation.is_read(), "the second is read-only");
+            let mut before = requests[..index].iter();
+            assert!(
+                before
+                    .all(|other| other.disk != *disk || !other.operation.conflicts_with(operation))
+            );
+        }
     }
 
     fn write_register(&mut self, base: u64, register: u32, value: u32) {
@@ -365,6 +243,65 @@ impl Run {
             .write_obj(index, GuestAddress(available + 2))
             .unwrap();
         self.write_register(base, register::VIRTIO_MMIO_QUEUE_NOTIFY, queue as u32);
+    }
+
+    /// Each disk has a quarter of the second region: rings, headers, and data that all requests share.
+    fn disk_offer(&mut self, disk: usize, requests: &[(u32, u64, u32)]) {
+        let (base, place) = (disk_mmio(disk), SECOND_REGION + 0x8000 * disk as u64);
+        let rings = [place, place + 0x1000, place + 0x2000];
+        if self.status(base) != 15 || !self.fair[2 + disk] {
+            self.fair[2 + disk] = true;
+            self.memory.write_obj(0u32, GuestAddress(rings[1])).unwrap();
+            self.bring_up(base, 16, [rings, rings]);
+        }
+        let index_at = GuestAddress(rings[1] + 2);
+        let mut index: u16 = self.memory.read_obj(index_at).unwrap();
+        let mut table = Vec::new();
+        for (request, (kind, sector, bytes)) in (0u16..).zip(requests) {
+            let (header, data) = (place + 0x3000 + 32 * u64::from(request), place + 0x4000);
+            let mut words = u64::from(*kind).to_le_bytes().to_vec();
+            words.extend(sector.to_le_bytes());
+            self.memory
+                .write_slice(&words, GuestAddress(header))
+                .unwrap();
+            let writes = if matches!(kind, 0 | 8) { 2 } else { 0 };
+            let bytes = match kind {
+                4 => 0,
+                8 => 20,
+                11 | 13 => 16,
+                _ => *bytes,
+            };
+            table.push((header, 16, 1, 3 * request + 1));
+            table.push((data, bytes, 1 | writes, 3 * request + 2));
+            table.push((header + 16, 1, 2, 0));
+            let slot = rings[1] + 4 + 2 * u64::from(index % 16);
+            self.memory
+                .write_obj(3 * request, GuestAddress(slot))
+                .unwrap();
+            index = index.wrapping_add(1);
+        }
+        self.write_descriptors(rings[0], &table);
+        self.memory.write_obj(index, index_at).unwrap();
+        self.write_register(base, register::VIRTIO_MMIO_QUEUE_NOTIFY, 0);
+    }
+
+    fn disk_done(&mut self, which: usize, answer: Answer) {
+        let requests = self.devices.disk_requests();
+        let (mut disk, mut id, mut bytes) = (0, u64::MAX, 512);
+        if let Some(request) = requests.get(which % requests.len().max(1))
+            && !matches!(answer, Answer::Unknown)
+        {
+            (disk, id) = (request.disk, request.id);
+            bytes = request.operation.read_bytes() as usize;
+        }
+        let read = vec![0x3C; bytes + usize::from(matches!(answer, Answer::TooLong))];
+        let answer = match answer {
+            Answer::Failed => DiskAnswer::Failed,
+            Answer::Unsupported => DiskAnswer::Unsupported,
+            _ => DiskAnswer::Done(&read),
+        };
+        self.devices.disk_done(disk, id, answer, &self.memory);
+        assert_eq!(self.devices.disk_request(disk, id), None);
     }
 
     fn write_descriptors(&self, base: u64, table: &[Descriptor]) {
@@ -448,6 +385,7 @@ proptest! {
 fn the_calls_reach_the_rings() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut sent, mut received, mut answered, mut faults) = (0, 0, 0, 0);
+    let (mut asked, mut waited, mut done) = (0, 0, 0);
     for _ in 0..400 {
         let calls = vec(call(), 80).new_tree(&mut runner).unwrap().current();
         let mut run = Run::new();
@@ -462,16 +400,26 @@ fn the_calls_reach_the_rings() {
                     .any(|seen| seen.contains("SendFrame")),
             );
             let changed = run.devices != before;
+            let under_way = |devices: &Devices| devices.disk_requests().len();
+            asked += usize::from(under_way(&run.devices) > under_way(&before));
+            let ended = changed && matches!(call, Call::DiskDone { .. });
+            done += usize::from(ended && under_way(&run.devices) < under_way(&before));
+            // One left, and another took its place.
+            waited += usize::from(ended && under_way(&run.devices) >= under_way(&before));
             received += usize::from(changed && matches!(call, Call::Frame(_)));
             answered += usize::from(changed && matches!(call, Call::Entropy(_)));
-            let status = run.status(NET_MMIO) | run.status(RNG_MMIO);
+            let bases = [NET_MMIO, RNG_MMIO, disk_mmio(0), disk_mmio(1)];
+            let status = bases
+                .map(|base| run.status(base))
+                .into_iter()
+                .fold(0, |all, one| all | one);
             let notified = matches!(call, Call::Notify(..) | Call::Offer { .. });
             faults += usize::from(notified && changed && status & 0x40 != 0);
         }
     }
-    let reached = [sent, received, answered, faults];
+    let reached = [sent, received, answered, faults, asked, waited, done];
     assert!(
         reached.iter().all(|count| *count >= 20),
-        "sent, received, answered, faults: {reached:?}"
+        "sent, received, answered, faults, asked of disks, waited, done: {reached:?}"
     );
 }

@@ -22,11 +22,13 @@
 //!
 //! A flush waits for nothing: it covers the writes that were completed before it was submitted (§5.2.6.2), and those are not in the table any more.
 //!
-//! At an answer, what waited for it is issued first, in order; then chains are taken from the ring that had found the table full. After a ring fault the device
-//! does nothing but forget what is answered, until the driver resets it.
+//! At an answer, what waited for it is issued first, in order; then chains are taken from the ring that had found the table full. After a ring fault, or without
+//! its queue, the device does nothing but forget what is answered, until the driver resets it.
 
 pub mod request;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 use logging_channel::codec::MAX_PAYLOAD_BYTES;
 use serde::{Deserialize, Serialize};
