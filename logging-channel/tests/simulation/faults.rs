@@ -38,7 +38,7 @@ pub enum Fault {
     ArbiterDown,
     /// One replica does not reach the arbiter, or does, but the answer does not come back.
     ArbiterFar(Role),
-    /// The replica's connection to the disk breaks.
+    /// The replica's connection to the disk breaks, again and again.
     CutDisk(Role),
     /// No datagram passes.
     DatagramBlackout,
@@ -167,7 +167,7 @@ impl World {
                 self.arbiter_down = true;
                 self.kill_storage()?;
             }
-            Fault::CutDisk(role) => self.break_storage(role),
+            Fault::CutDisk(role) => self.flap_storage(role, true),
             Fault::ArbiterFar(role) => {
                 self.arbiter_far[usize::from(role == Role::Backup)] = true;
             }
@@ -204,15 +204,13 @@ impl World {
                 self.arbiter_far[usize::from(role == Role::Backup)] = false;
             }
             Fault::ArbiterDown => self.arbiter_down = false,
+            Fault::CutDisk(role) => self.flap_storage(role, false),
             Fault::ArbiterFar(role) => {
                 self.arbiter_far[usize::from(role == Role::Backup)] = false;
             }
             Fault::DatagramBlackout => self.network.udp_blackout = false,
             Fault::SlowReplay => self.slow_replay = false,
-            Fault::KillProcess(_)
-            | Fault::KillHost(_)
-            | Fault::CutConnection { .. }
-            | Fault::CutDisk(_) => {}
+            Fault::KillProcess(_) | Fault::KillHost(_) | Fault::CutConnection { .. } => {}
         }
         Ok(())
     }

@@ -39,6 +39,8 @@ pub enum Step {
 /// A replica's end of the connection.
 pub struct Client {
     link: Link,
+    /// The connection breaks again and again.
+    flaps: bool,
     pub unanswered: BTreeMap<u64, Request>,
 }
 
@@ -48,6 +50,7 @@ impl Client {
         let link = Link { role, number, term };
         Self {
             link,
+            flaps: false,
             unanswered: BTreeMap::new(),
         }
     }
@@ -70,7 +73,7 @@ impl World {
         let client = self.client(role);
         let number = client.link.number;
         client.unanswered.insert(id, request);
-        self.later(0, 1_500, Step::Sends { role, number, id });
+        self.later(0, self.submit_delay, Step::Sends { role, number, id });
     }
 
     /// From now on the replica may write.
@@ -88,7 +91,7 @@ impl World {
         let number = client.link.number;
         let ids: Vec<u64> = client.unanswered.keys().copied().collect();
         for id in ids {
-            self.later(0, 1_500, Step::Sends { role, number, id });
+            self.later(0, self.submit_delay, Step::Sends { role, number, id });
         }
     }
 
@@ -96,6 +99,13 @@ impl World {
     pub fn break_storage(&mut self, role: Role) {
         if self.disk.fenced {
             self.later(100, 3_000, Step::Reconnects(role));
+        }
+    }
+
+    pub fn flap_storage(&mut self, role: Role, flaps: bool) {
+        self.client(role).flaps = flaps;
+        if flaps {
+            self.break_storage(role);
         }
     }
 
@@ -141,7 +151,12 @@ impl World {
                 Step::Reconnects(_) if self.storage_is_away(role) => {
                     self.later(5_000, 20_000, step);
                 }
-                Step::Reconnects(_) => self.connect(role),
+                Step::Reconnects(_) => {
+                    self.connect(role);
+                    if self.client(role).flaps {
+                        self.later(5_000, 60_000, step);
+                    }
+                }
                 Step::Arrives(..) | Step::Ends(_) => {}
             },
         }
