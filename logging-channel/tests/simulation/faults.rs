@@ -7,6 +7,7 @@ use crate::checker::Checked;
 use crate::primary::Mode;
 use crate::process::Condition;
 use crate::random::Random;
+use crate::storage::Step;
 use crate::world::{Happening, Micros, World};
 
 /// What does not pass.
@@ -227,7 +228,7 @@ impl World {
         }
         for step in std::mem::take(&mut process.deferred) {
             let at = now + self.random.between(0, 2_000);
-            self.schedule(at, Happening::Disk(step));
+            self.schedule(at, Happening::Disk(Step::AtReplica(role, step)));
         }
         // Its timers, its threads and its sockets all wait; which comes first is chance.
         if self.random.percent(50) {

@@ -45,7 +45,7 @@ use faults::{Fault, Plan};
 use primary::Mode;
 use world::{Counts, Outcome, World};
 
-const SEEDS: u64 = 10_000;
+const SEEDS: u64 = 20_000;
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
