@@ -147,8 +147,9 @@ impl World {
         let own = std::mem::take(&mut self.backup.own_reads);
         let unanswered = &self.clients[index(Role::Backup)].unanswered;
         let issued = self.backup.guest.table.issued();
+        let all = self.bug == Some(Bug::ReissuesOwnReads);
         let forgotten = |request: &&Request| {
-            !own.contains_key(&request.id) && !unanswered.contains_key(&request.id)
+            all || !own.contains_key(&request.id) && !unanswered.contains_key(&request.id)
         };
         let requests: Vec<Request> = issued.filter(forgotten).cloned().collect();
         let answers = own.into_iter().map(|(id, read)| (id, Some(read)));

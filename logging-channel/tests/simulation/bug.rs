@@ -30,4 +30,6 @@ pub enum Bug {
     WritesBeforeExecuted,
     /// The backup goes live and forgets the requests that were under way.
     LiveWithoutReissue,
+    /// The backup goes live and issues again also what it has read for itself.
+    ReissuesOwnReads,
 }

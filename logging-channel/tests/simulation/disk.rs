@@ -37,17 +37,19 @@ pub struct Disk {
     pub fenced: bool,
     under_way: BTreeMap<u64, UnderWay>,
     started: u64,
+    slow_percent: u64,
     /// By replica: its connections below this one are closed.
     oldest: [u64; 2],
 }
 
 impl Disk {
-    pub fn new(fenced: bool) -> Self {
+    pub fn new(fenced: bool, random: &mut Random) -> Self {
         Self {
             blocks: [0; BLOCKS],
             fenced,
             under_way: BTreeMap::new(),
             started: 0,
+            slow_percent: random.between(0, 20),
             oldest: [0; 2],
         }
     }
@@ -70,8 +72,8 @@ impl Disk {
         now: Micros,
         random: &mut Random,
     ) -> (u64, Micros) {
-        let slow = random.percent(3);
-        let most = if slow { 60_000 } else { 6_000 };
+        let slow = random.percent(self.slow_percent);
+        let most = if slow { 100_000 } else { 6_000 };
         let ends_at = now + random.between(50, most);
         self.started += 1;
         let under_way = UnderWay {

@@ -7,6 +7,7 @@ use crate::checker::Checked;
 use crate::primary::Mode;
 use crate::process::Condition;
 use crate::random::Random;
+use crate::storage::Step;
 use crate::world::{Happening, Micros, World};
 
 /// What does not pass.
@@ -38,7 +39,7 @@ pub enum Fault {
     ArbiterDown,
     /// One replica does not reach the arbiter, or does, but the answer does not come back.
     ArbiterFar(Role),
-    /// The replica's connection to the disk breaks.
+    /// The replica's connection to the disk breaks, again and again.
     CutDisk(Role),
     /// No datagram passes.
     DatagramBlackout,
@@ -167,7 +168,7 @@ impl World {
                 self.arbiter_down = true;
                 self.kill_storage()?;
             }
-            Fault::CutDisk(role) => self.break_storage(role),
+            Fault::CutDisk(role) => self.flap_storage(role, true),
             Fault::ArbiterFar(role) => {
                 self.arbiter_far[usize::from(role == Role::Backup)] = true;
             }
@@ -204,15 +205,13 @@ impl World {
                 self.arbiter_far[usize::from(role == Role::Backup)] = false;
             }
             Fault::ArbiterDown => self.arbiter_down = false,
+            Fault::CutDisk(role) => self.flap_storage(role, false),
             Fault::ArbiterFar(role) => {
                 self.arbiter_far[usize::from(role == Role::Backup)] = false;
             }
             Fault::DatagramBlackout => self.network.udp_blackout = false,
             Fault::SlowReplay => self.slow_replay = false,
-            Fault::KillProcess(_)
-            | Fault::KillHost(_)
-            | Fault::CutConnection { .. }
-            | Fault::CutDisk(_) => {}
+            Fault::KillProcess(_) | Fault::KillHost(_) | Fault::CutConnection { .. } => {}
         }
         Ok(())
     }
@@ -229,7 +228,7 @@ impl World {
         }
         for step in std::mem::take(&mut process.deferred) {
             let at = now + self.random.between(0, 2_000);
-            self.schedule(at, Happening::Disk(step));
+            self.schedule(at, Happening::Disk(Step::AtReplica(role, step)));
         }
         // Its timers, its threads and its sockets all wait; which comes first is chance.
         if self.random.percent(50) {

@@ -7,7 +7,7 @@ use logging_channel::protocol::{ClaimAnswer, Heartbeat};
 
 use crate::network::Segment;
 use crate::random::Random;
-use crate::storage::Step;
+use crate::storage::ReplicaStep;
 use crate::world::Micros;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Process {
     pub datagrams: VecDeque<Heartbeat>,
     pub answers: VecDeque<ClaimAnswer>,
     /// What it will do with the disk when it wakes.
-    pub deferred: Vec<Step>,
+    pub deferred: Vec<ReplicaStep>,
     /// A timer was set for then.
     pub timer: Option<Micros>,
     /// The origin of its clock is its own.

@@ -1,9 +1,9 @@
 //! The way from a replica to the disk and back.
 //!
 //! ```text
-//!  submit ─→ Sends ─────────→ Arrives ────→ Ends ────→ Answers ─→ answered
-//!            its process      the socket,   the disk   its process
-//!            runs             the network              runs
+//!  submit ─→ Sends ─────────→ Arrives ────→ Ends ─────→ Answered
+//!            the process      the socket,   the disk    the process
+//!            runs             the network               runs
 //! ```
 //!
 //! A process that is stopped sends when it wakes. What it has sent arrives even if it is killed. A connection that breaks is replaced, and what was not answered is
@@ -24,21 +24,39 @@ use crate::world::{Happening, Micros, TERM, World};
 /// What happens to a request on its way.
 #[derive(Clone)]
 pub enum Step {
+    /// In a replica's process, when it runs.
+    AtReplica(Role, ReplicaStep),
+    AtDisk(DiskStep),
+}
+
+#[derive(Clone)]
+pub enum ReplicaStep {
+    /// On the connection of this number.
     Sends {
-        role: Role,
         number: u64,
         id: u64,
     },
+    /// On the connection of this number; with what was read, unless it failed.
+    Answered {
+        number: u64,
+        id: u64,
+        read: Option<Vec<Block>>,
+    },
+    Reconnects,
+}
+
+#[derive(Clone)]
+pub enum DiskStep {
     Arrives(Link, Request),
+    /// By its ticket.
     Ends(u64),
-    /// With what was read, unless it failed.
-    Answers(Link, u64, Option<Vec<Block>>),
-    Reconnects(Role),
 }
 
 /// A replica's end of the connection.
 pub struct Client {
     link: Link,
+    /// The connection breaks again and again.
+    flaps: bool,
     pub unanswered: BTreeMap<u64, Request>,
 }
 
@@ -48,6 +66,7 @@ impl Client {
         let link = Link { role, number, term };
         Self {
             link,
+            flaps: false,
             unanswered: BTreeMap::new(),
         }
     }
@@ -58,9 +77,18 @@ impl World {
         &mut self.clients[index(role)]
     }
 
-    fn later(&mut self, least: Micros, most: Micros, step: Step) {
+    fn replica_step(&mut self, least: Micros, most: Micros, role: Role, step: ReplicaStep) {
         let at = self.now + self.random.between(least, most);
-        self.schedule(at, Happening::Disk(step));
+        self.schedule(at, Happening::Disk(Step::AtReplica(role, step)));
+    }
+
+    fn disk_step(&mut self, at: Micros, step: DiskStep) {
+        self.schedule(at, Happening::Disk(Step::AtDisk(step)));
+    }
+
+    fn send_soon(&mut self, role: Role, number: u64, id: u64) {
+        let step = ReplicaStep::Sends { number, id };
+        self.replica_step(0, self.submit_delay, role, step);
     }
 
     /// A replica wants a request performed.
@@ -70,7 +98,7 @@ impl World {
         let client = self.client(role);
         let number = client.link.number;
         client.unanswered.insert(id, request);
-        self.later(0, 1_500, Step::Sends { role, number, id });
+        self.send_soon(role, number, id);
     }
 
     /// From now on the replica may write.
@@ -88,14 +116,21 @@ impl World {
         let number = client.link.number;
         let ids: Vec<u64> = client.unanswered.keys().copied().collect();
         for id in ids {
-            self.later(0, 1_500, Step::Sends { role, number, id });
+            self.send_soon(role, number, id);
         }
     }
 
     /// The connection breaks at the replica's end; the server may not know it yet.
     pub fn break_storage(&mut self, role: Role) {
         if self.disk.fenced {
-            self.later(100, 3_000, Step::Reconnects(role));
+            self.replica_step(100, 3_000, role, ReplicaStep::Reconnects);
+        }
+    }
+
+    pub fn flap_storage(&mut self, role: Role, flaps: bool) {
+        self.client(role).flaps = flaps;
+        if flaps {
+            self.break_storage(role);
         }
     }
 
@@ -117,33 +152,31 @@ impl World {
 
     pub fn storage_step(&mut self, step: Step) -> Checked {
         match step {
-            Step::Arrives(link, request) => self.arrive(link, request),
-            Step::Ends(ticket) => self.end(ticket),
-            of_process => {
-                self.process_step(of_process);
+            Step::AtDisk(DiskStep::Arrives(link, request)) => self.arrive(link, request),
+            Step::AtDisk(DiskStep::Ends(ticket)) => self.end(ticket),
+            Step::AtReplica(role, step) => {
+                let process = self.process(role);
+                match process.condition {
+                    Condition::Running => self.at_replica(role, step),
+                    Condition::Stopped { .. } => process.deferred.push(step),
+                    Condition::Dead => {}
+                }
                 Ok(())
             }
         }
     }
 
-    fn process_step(&mut self, step: Step) {
-        let role = match &step {
-            Step::Sends { role, .. } | Step::Reconnects(role) => *role,
-            Step::Answers(link, ..) | Step::Arrives(link, _) => link.role,
-            Step::Ends(_) => return,
-        };
-        match self.process(role).condition {
-            Condition::Dead => {}
-            Condition::Stopped { .. } => self.process(role).deferred.push(step),
-            Condition::Running => match step {
-                Step::Sends { number, id, .. } => self.send_request(role, number, id),
-                Step::Answers(link, id, read) => self.take_answer(link, id, read),
-                Step::Reconnects(_) if self.storage_is_away(role) => {
-                    self.later(5_000, 20_000, step);
+    fn at_replica(&mut self, role: Role, step: ReplicaStep) {
+        match step {
+            ReplicaStep::Sends { number, id } => self.send_request(role, number, id),
+            _ if self.storage_is_away(role) => self.replica_step(5_000, 20_000, role, step),
+            ReplicaStep::Answered { number, id, read } => self.take_answer(role, number, id, read),
+            ReplicaStep::Reconnects => {
+                self.connect(role);
+                if self.client(role).flaps {
+                    self.replica_step(5_000, 60_000, role, step);
                 }
-                Step::Reconnects(_) => self.connect(role),
-                Step::Arrives(..) | Step::Ends(_) => {}
-            },
+            }
         }
     }
 
@@ -158,7 +191,8 @@ impl World {
         if link.number == number
             && let Some(request) = client.unanswered.get(&id).cloned()
         {
-            self.later(50, 2_000, Step::Arrives(link, request));
+            let at = self.now + self.random.between(50, 2_000);
+            self.disk_step(at, DiskStep::Arrives(link, request));
         }
     }
 
@@ -169,22 +203,22 @@ impl World {
                 return Ok(());
             }
             if self.storage_is_away(link.role) {
-                self.later(5_000, 20_000, Step::Arrives(link, request));
+                let at = self.now + self.random.between(5_000, 20_000);
+                self.disk_step(at, DiskStep::Arrives(link, request));
                 return Ok(());
             }
             if replaces {
                 self.disk.close_earlier(link);
             }
             if replaces && let Some(drained) = self.disk.drained_before(link) {
-                let step = Step::Arrives(link, request);
-                self.schedule(drained + 1, Happening::Disk(step));
+                self.disk_step(drained + 1, DiskStep::Arrives(link, request));
                 return Ok(());
             }
         }
         self.trace(|| format!("disk starts {} of {}", request.id, link.role));
         let (now, random) = (self.now, &mut self.random);
         let (ticket, ends_at) = self.disk.start(link, request, now, random);
-        self.schedule(ends_at, Happening::Disk(Step::Ends(ticket)));
+        self.disk_step(ends_at, DiskStep::Ends(ticket));
         Ok(())
     }
 
@@ -215,7 +249,12 @@ impl World {
         let failed = operation.is_read() && self.random.percent(3);
         let read = (!failed).then(|| self.disk.read(operation));
         self.land(one.link, &one.request)?;
-        self.later(50, 2_000, Step::Answers(one.link, one.request.id, read));
+        let answered = ReplicaStep::Answered {
+            number: one.link.number,
+            id: one.request.id,
+            read,
+        };
+        self.replica_step(50, 2_000, one.link.role, answered);
         Ok(())
     }
 
@@ -232,16 +271,12 @@ impl World {
         self.checker.landed(role, alone, request.id)
     }
 
-    fn take_answer(&mut self, link: Link, id: u64, read: Option<Vec<Block>>) {
-        let role = link.role;
-        if link.number != self.client(role).link.number {
+    fn take_answer(&mut self, role: Role, number: u64, id: u64, read: Option<Vec<Block>>) {
+        let client = self.client(role);
+        if number != client.link.number {
             return;
         }
-        if self.storage_is_away(role) {
-            self.later(5_000, 20_000, Step::Answers(link, id, read));
-            return;
-        }
-        let Some(request) = self.client(role).unanswered.remove(&id) else {
+        let Some(request) = client.unanswered.remove(&id) else {
             return;
         };
         match role {

@@ -32,7 +32,7 @@ pub type Micros = u64;
 /// A run ends here, long after the last fault has passed.
 const END: Micros = 2_400_000;
 /// What was recorded before this must have had its effect by the end.
-const SETTLED: Micros = END - 400_000;
+const SETTLED: Micros = END - 800_000;
 /// The pair's term.
 pub const TERM: u64 = 7;
 const SESSION: u64 = 99;
@@ -67,6 +67,8 @@ pub struct World {
     pub vcpu_interval: Micros,
     pub guest_ends_at: Option<Micros>,
     pub slow_replay: bool,
+    /// A request is sent to the disk so long after it was submitted, at most.
+    pub submit_delay: Micros,
     /// Sessions close the connection when they give the peer up; they may also be slow to.
     pub closes_on_suspicion: bool,
     pub arbiter: Arbiter,
@@ -89,7 +91,7 @@ pub struct World {
 }
 
 /// What happened to requests to the disk.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     /// Writes and flushes that took effect.
     pub landed: u64,
@@ -103,11 +105,21 @@ pub struct Counts {
     pub held: u64,
 }
 
+impl Counts {
+    pub fn add(&mut self, other: Self) {
+        self.landed += other.landed;
+        self.refused += other.refused;
+        self.reissued += other.reissued;
+        self.read_apart += other.read_apart;
+        self.held += other.held;
+    }
+}
+
 /// What a run came to, for the statistics.
 pub struct Outcome {
     pub outputs: u64,
     pub repeated: u64,
-    pub counts: Counts,
+    pub disk: Counts,
     /// How those still there ended up.
     pub primary: Option<Mode>,
     pub backup: Option<Mode>,
@@ -184,11 +196,12 @@ impl World {
             vcpu_interval: random.between(1_000, 16_000),
             guest_ends_at: guest_ends.then(|| random.between(50_000, 1_200_000)),
             slow_replay: false,
+            submit_delay: random.between(500, 10_000),
             closes_on_suspicion: random.percent(70),
             arbiter: Arbiter::new(TERM),
             arbiter_down: false,
             arbiter_far: [false; 2],
-            disk: Disk::new(bug != Some(Bug::Unfenced)),
+            disk: Disk::new(bug != Some(Bug::Unfenced), &mut random),
             clients: [
                 Client::new(Role::Primary, Some(TERM)),
                 Client::new(Role::Backup, None),
@@ -251,7 +264,7 @@ impl World {
         Ok(Outcome {
             outputs: self.checker.outputs,
             repeated: self.checker.repeated,
-            counts: self.counts,
+            disk: self.counts,
             primary: (!self.primary.process.is_dead()).then_some(self.primary.mode),
             backup: (!self.backup.process.is_dead()).then_some(self.backup.mode),
             finished: self.primary.mode == Mode::Finished,
@@ -276,13 +289,7 @@ impl World {
                 self.process(from.peer()).take_datagram(heartbeat);
                 self.pump(from.peer())
             }
-            Happening::Timer(role) => {
-                self.process(role).timer = None;
-                if self.process(role).is_running() {
-                    self.tick(role)?;
-                }
-                self.pump(role)
-            }
+            Happening::Timer(role) => self.timer(role),
             Happening::Vcpu(Role::Primary) => self.run_primary_vcpu(),
             Happening::Vcpu(Role::Backup) => self.run_backup_vcpu(),
             Happening::Replay => self.run_replay(),
@@ -310,6 +317,20 @@ impl World {
             Role::Primary => &mut self.primary.process,
             Role::Backup => &mut self.backup.process,
         }
+    }
+
+    fn timer(&mut self, role: Role) -> Checked {
+        let now = self.now;
+        let process = self.process(role);
+        // Another was set for an earlier time since.
+        if process.timer != Some(now) {
+            return Ok(());
+        }
+        process.timer = None;
+        if process.is_running() {
+            self.tick(role)?;
+        }
+        self.pump(role)
     }
 
     pub fn clock(&mut self, role: Role) -> Duration {
