@@ -30,6 +30,7 @@ mod job;
 mod lock;
 mod open;
 mod requests;
+mod ring;
 mod threads;
 
 use std::{
@@ -45,6 +46,7 @@ use self::{
     job::{Job, Shape},
     lock::LockError,
     requests::{Admitted, Requests},
+    ring::Ring,
     threads::Pool,
 };
 use super::{DiskSink, Grant, HostDisk};
@@ -117,6 +119,7 @@ pub struct FileDisk {
 }
 
 enum Performer {
+    Ring(Ring),
     Threads(Pool),
 }
 
@@ -152,6 +155,7 @@ impl FileDisk {
     #[must_use]
     pub fn access(&self) -> Access {
         let backend = match self.performer {
+            Performer::Ring(_) => Backend::Ring,
             Performer::Threads(_) => Backend::Threads,
         };
         Access {
@@ -243,21 +247,24 @@ impl Performer {
         file: &Arc<File>,
         requests: &Arc<Requests>,
     ) -> Result<Self, DiskOpenError> {
-        if backend == Backend::Ring {
-            return Err(DiskOpenError::Ring {
-                path: path.into(),
-                source: std::io::ErrorKind::Unsupported.into(),
-            });
+        let path = path.to_owned();
+        if backend != Backend::Threads {
+            match (Ring::start(file, requests), backend) {
+                (Ok(ring), _) => return Ok(Self::Ring(ring)),
+                (Err(source), Backend::Ring) => return Err(DiskOpenError::Ring { path, source }),
+                // An old kernel, or one that was told to refuse: sysctl, seccomp, a limit on locked memory.
+                (Err(_), _) => {}
+            }
         }
-        let pool = Pool::start(file, requests).map_err(|source| DiskOpenError::Thread {
-            path: path.into(),
-            source,
-        })?;
-        Ok(Self::Threads(pool))
+        match Pool::start(file, requests) {
+            Ok(pool) => Ok(Self::Threads(pool)),
+            Err(source) => Err(DiskOpenError::Thread { path, source }),
+        }
     }
 
     fn submit(&self, admitted: Admitted) {
         match self {
+            Self::Ring(ring) => ring.submit(admitted),
             Self::Threads(pool) => pool.submit(admitted),
         }
     }

@@ -20,10 +20,26 @@ use crate::{
 
 const SECTOR: usize = SECTOR_BYTES as usize;
 
-const WAYS: [(Backend, Direct); 2] = [
-    (Backend::Threads, Direct::Off),
-    (Backend::Threads, Direct::Auto),
-];
+/// All ways in which this host can use an image: the threads, and the ring where the kernel has it.
+fn ways() -> impl Iterator<Item = (Backend, Direct)> {
+    let mut backends = vec![Backend::Threads];
+    let folder = folder();
+    let path = folder.path().join("probe");
+    std::fs::write(&path, [0; SECTOR]).unwrap();
+    let options = FileOptions {
+        backend: Backend::Ring,
+        ..FileOptions::default()
+    };
+    match FileDisk::open(0, &path, options, Arc::<Collector>::default()) {
+        Ok(_) => backends.push(Backend::Ring),
+        Err(DiskOpenError::Ring { source, .. }) => {
+            eprintln!("the kernel refuses io_uring ({source}): the threads alone are tested");
+        }
+        Err(error) => panic!("{error}"),
+    }
+    let both = |backend| [(backend, Direct::Off), (backend, Direct::Auto)];
+    backends.into_iter().flat_map(both)
+}
 
 /// Keeps all that a disk says.
 #[derive(Default)]

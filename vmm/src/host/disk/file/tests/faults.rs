@@ -8,7 +8,7 @@ use super::*;
 
 #[test]
 fn an_image_that_became_shorter_is_told() {
-    for way in WAYS {
+    for way in ways() {
         let rig = Rig::new(64, way);
         rig.disk.grant(alone()).unwrap();
         let file = File::options().write(true).open(&rig.path).unwrap();
@@ -46,7 +46,7 @@ fn a_full_disk_is_told_and_other_requests_go_on() {
         run(Command::new("mount").args(["--make-rprivate", "/"]));
         let options = ["-t", "tmpfs", "-o", "size=256k", "tmpfs"];
         run(Command::new("mount").args(options).arg(folder.path()));
-        for way in WAYS {
+        for way in ways() {
             fill_a_disk(&folder.path().join("image"), way);
         }
         run(Command::new("umount").arg("--lazy").arg(folder.path()));
@@ -107,7 +107,7 @@ fn fill_a_disk(path: &Path, (backend, direct): (Backend, Direct)) {
 
 #[test]
 fn a_disk_that_is_dropped_ends_nothing_twice_and_leaves_no_thread() {
-    for way in WAYS {
+    for way in ways() {
         let rig = Rig::new(1024, way);
         rig.disk.grant(alone()).unwrap();
         for id in 0..1024 {

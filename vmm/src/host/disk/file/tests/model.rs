@@ -73,7 +73,7 @@ proptest! {
 
     #[test]
     fn every_way_does_what_a_vector_does(operations in operations()) {
-        for way in WAYS {
+        for way in ways() {
             check(way, &operations);
         }
     }
@@ -83,7 +83,7 @@ proptest! {
 #[test]
 fn o_direct_is_used_where_it_is_allowed() {
     use std::os::unix::fs::OpenOptionsExt;
-    for way in WAYS {
+    for way in ways() {
         let rig = Rig::new(8, way);
         let access = rig.disk.access();
         assert_eq!(access.backend, way.0);
@@ -98,9 +98,66 @@ fn o_direct_is_used_where_it_is_allowed() {
     }
 }
 
+/// As containers' seccomp filters do it.
+#[test]
+fn the_threads_take_over_where_the_kernel_refuses_the_ring() {
+    let refused = || {
+        refuse_rings();
+        let rig = Rig::new(8, (Backend::Auto, Direct::Auto));
+        assert_eq!(rig.disk.access().backend, Backend::Threads);
+        assert_eq!(rig.ask(read(0, 8)), Ok(vec![0; 8 * SECTOR]));
+        let options = FileOptions {
+            backend: Backend::Ring,
+            ..rig.options
+        };
+        let sink = Arc::<Collector>::default();
+        let error = FileDisk::open(0, &rig.path, options, sink).err().unwrap();
+        assert!(error.to_string().contains("refuses io_uring"), "{error}");
+    };
+    std::thread::spawn(refused).join().unwrap();
+}
+
+/// From now on io_uring_setup(2) fails with EPERM in this thread and those that it starts.
+fn refuse_rings() {
+    // linux/filter.h, linux/seccomp.h: load the system call's number; if it is the one, fail, else allow.
+    let step = |code: u32, jf, k| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    };
+    let number = libc::SYS_io_uring_setup as u32;
+    let mut steps = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, number),
+        step(
+            libc::BPF_RET,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+        ),
+        step(libc::BPF_RET, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: steps.len() as u16,
+        filter: steps.as_mut_ptr(),
+    };
+    // SAFETY: the calls take numbers, and a program of four steps, which is copied before the second returns.
+    let results = unsafe {
+        [
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+            libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                std::ptr::from_ref(&program),
+            ),
+        ]
+    };
+    assert_eq!(results, [0, 0]);
+}
+
 #[test]
 fn many_threads_submit_and_each_request_ends_once() {
-    for way in WAYS {
+    for way in ways() {
         let rig = Rig::new(8 * 16, way);
         rig.disk.grant(alone()).unwrap();
         std::thread::scope(|scope| {
@@ -129,7 +186,7 @@ fn many_threads_submit_and_each_request_ends_once() {
 
 #[test]
 fn what_was_written_is_seen_by_a_read_that_follows() {
-    for way in WAYS {
+    for way in ways() {
         let rig = Rig::new(16_384, way);
         rig.disk.grant(alone()).unwrap();
         // More than is written at once where zeroes have to be made.
