@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 commands=(
     gdb:gdb # the test that a debugger goes to and fro in a replay
     ip:iproute2 # taps, bridges and network namespaces
+    nbdcopy:libnbd-bin # the tests that standard clients read the disk server's exports
     patch:patch # the guest kernel's patches
     python3:python3 # scripts/show-log.py, and the test that it reads what we write
 )

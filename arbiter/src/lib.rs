@@ -17,8 +17,8 @@
 //! ```
 //!
 //! [`core`](crate::State) decides and does nothing else; [`Store`] makes its decisions atomic and
-//! lasting; [`serve`] lends one store to hosts that share no disk; [`Arbiter`] is what a replica
-//! holds. There is no authentication: whoever can write the file or reach the port can claim, so
+//! lasting; [`serve`] lends one store to hosts that share no disk; [`serve_fencing`] is the same
+//! beside storage that obeys the term ([`Fence`]); [`Arbiter`] is what a replica holds. There is no authentication: whoever can write the file or reach the port can claim, so
 //! both belong on a trusted network.
 
 mod address;
@@ -27,6 +27,7 @@ mod block;
 mod core;
 mod deadline;
 mod error;
+mod fence;
 mod file;
 mod flag_file;
 mod random;
@@ -39,7 +40,8 @@ pub use self::address::Address;
 pub use self::arbiter::Arbiter;
 pub use self::core::{Identity, Outcome, State, TermExhausted};
 pub use self::error::ArbiterError;
+pub use self::fence::{Fence, FencedStore};
 pub use self::file::FileArbiter;
-pub use self::server::serve;
+pub use self::server::{serve, serve_fencing};
 pub use self::store::Store;
 pub use self::tcp::TcpArbiter;

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::error::ArbiterError;
-use crate::file::FileArbiter;
+use crate::fence::FencedStore;
 use crate::store::Store;
 use crate::wire::{Answer, Question, REQUEST_BYTES, Refusal, Reply, Request};
 
@@ -32,8 +32,8 @@ struct Limits {
     /// From the start of a connection, or the last answer, to the last byte of a request; and for
     /// a client to take its answer.
     transfer: Duration,
-    /// For the store to decide, the wait for its turn included. Beyond that the client, which has
-    /// a shorter limit of its own, is long gone.
+    /// For the store to decide and the fence to stand, the wait for its turn included. Beyond that
+    /// the client, which has a shorter limit of its own, is long gone.
     decision: Duration,
 }
 
@@ -63,16 +63,28 @@ pub async fn serve(
     store: Store,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ArbiterError> {
+    serve_within(LIMITS, listener, FencedStore::open(store), shutdown).await
+}
+
+/// As [`serve`], with a fence: a claim is answered `Won` only when the storage obeys the new term.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub async fn serve_fencing(
+    listener: TcpListener,
+    store: FencedStore,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ArbiterError> {
     serve_within(LIMITS, listener, store, shutdown).await
 }
 
 async fn serve_within(
     limits: Limits,
     listener: TcpListener,
-    store: Store,
+    store: FencedStore,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ArbiterError> {
-    let store = FileArbiter::with_store(store);
     let mut connections = JoinSet::new();
     let result = tokio::select! {
         () = shutdown => Ok(()),
@@ -88,7 +100,7 @@ async fn serve_within(
 async fn accept_all(
     limits: Limits,
     listener: &TcpListener,
-    store: &FileArbiter,
+    store: &FencedStore,
     connections: &mut JoinSet<()>,
 ) -> ArbiterError {
     let slots = Arc::new(Semaphore::new(limits.connections));
@@ -124,7 +136,7 @@ fn is_fatal(error: &io::Error) -> bool {
 }
 
 /// One connection, from its first request until its client leaves or sends what is no request.
-async fn converse(limits: Limits, mut stream: TcpStream, store: &FileArbiter) -> io::Result<()> {
+async fn converse(limits: Limits, mut stream: TcpStream, store: &FencedStore) -> io::Result<()> {
     stream.set_nodelay(true)?;
     loop {
         let mut frame = [0; REQUEST_BYTES];
@@ -169,7 +181,7 @@ async fn read_frame(stream: &mut TcpStream, frame: &mut [u8]) -> io::Result<usiz
     Ok(filled)
 }
 
-async fn decide(limits: Limits, store: &FileArbiter, question: Question) -> Reply {
+async fn decide(limits: Limits, store: &FencedStore, question: Question) -> Reply {
     let decided = match question {
         Question::Read => store.read(limits.decision).await.map(Reply::State),
         Question::Claim {

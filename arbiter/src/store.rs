@@ -46,6 +46,15 @@ impl Store {
         &self.path
     }
 
+    /// The state that is on the disk now. Blocks, as [`Store::open`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn state(&self, timeout: Duration) -> Result<State, ArbiterError> {
+        self.read(Deadline::after(timeout))
+    }
+
     pub(crate) fn read(&self, deadline: Deadline) -> Result<State, ArbiterError> {
         self.transact(deadline, |state| Ok((state, state)))
     }

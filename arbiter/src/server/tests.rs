@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::{LIMITS, Limits, serve_within};
 use crate::core::{Identity, Outcome, State};
 use crate::error::ArbiterError;
+use crate::fence::FencedStore;
 use crate::store::Store;
 use crate::wire::{ANSWER_BYTES, Answer, Question, Refusal, Reply, Request};
 
@@ -37,7 +38,12 @@ impl Server {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(serve_within(limits, listener, store, shutdown));
+        let task = tokio::spawn(serve_within(
+            limits,
+            listener,
+            FencedStore::open(store),
+            shutdown,
+        ));
         Self {
             address,
             stop,

@@ -2,6 +2,7 @@
 
 mod arbiter;
 mod demo;
+mod disk_server;
 mod doctor;
 mod inspect;
 mod live_args;
@@ -49,6 +50,8 @@ enum Verb {
     Primary(pair::PrimaryArgs),
     /// Decide which replica of a pair is live
     Arbiter(arbiter::ArbiterArgs),
+    /// Serve disk images over NBD, and decide which replica may write them
+    DiskServer(disk_server::DiskServerArgs),
     /// Show it: a pair on this host loses its primary, its client notices nothing
     Demo(demo::DemoArgs),
     /// Run a machine alone and record it
@@ -69,6 +72,7 @@ impl Command {
             Verb::Backup(args) => pair::backup(&args),
             Verb::Primary(args) => pair::primary(&args),
             Verb::Arbiter(args) => arbiter::run(&args),
+            Verb::DiskServer(args) => disk_server::run(&args),
             Verb::Demo(args) => demo::run(&args),
             Verb::Record(args) => record::record(&args),
             Verb::Replay(args) => replay::replay(&args),

@@ -28,6 +28,8 @@ pub enum Role {
     Backup,
     /// Decides who is live.
     Arbiter,
+    /// Serves disks, and decides who may write them.
+    DiskServer,
     /// Replays a record file.
     Replay,
 }

@@ -33,6 +33,7 @@ impl Reporter {
             Role::Primary => "primary",
             Role::Backup => "backup",
             Role::Arbiter => "arbiter",
+            Role::DiskServer => "disk-server",
             Role::Replay => "replay",
         };
         events.emit(&Event::Role { role });

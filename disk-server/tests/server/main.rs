@@ -1,0 +1,8 @@
+//! The disk server from outside: through its ports.
+
+mod fencing;
+mod held;
+mod malformed;
+mod requests;
+mod rig;
+mod standard_clients;
