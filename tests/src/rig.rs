@@ -53,6 +53,7 @@ pub fn options(
         images,
         engine,
         arbiter,
+        disk: None,
         failure_timeout: Some(failure_timeout),
         retransmit_after: None,
     }

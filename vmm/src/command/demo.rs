@@ -112,6 +112,7 @@ async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         images: images(args).await?,
         engine,
         arbiter: ArbiterKind::Tcp,
+        disk: None,
         failure_timeout: None,
         retransmit_after: args.rto_min.map(Duration::from_millis),
     };

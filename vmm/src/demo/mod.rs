@@ -12,6 +12,7 @@
 //! ```
 //!
 //! - [`images`]: which guest, and where its files are.
+//! - [`disk`]: the pair's disk, if it has one: its images, and how the replicas come to them.
 //! - [`network`]: hosts, bridges, taps, and cables to unplug.
 //! - [`processes`]: children that cannot outlive us.
 //! - [`rig`]: all of it together: start, kill, stop and resume members, wait for what they tell.
@@ -24,6 +25,7 @@
 //! that lets children die with their parent. Nothing here prints.
 
 pub mod client;
+pub mod disk;
 mod error;
 pub mod images;
 pub mod network;
@@ -37,6 +39,7 @@ mod wait;
 
 pub use crate::host::with_causes;
 pub use client::Client;
+pub use disk::{DiskAccess, DiskContents, RigDisk};
 pub use error::DemoError;
 pub use images::{Guest, Images};
 pub use network::{Cable, Host, Network};

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::{
     Client, DemoError, Images, Network, Process,
     client::COUNTER_PORT,
+    disk::{self, RigDisk},
     network::{CLIENT_ADDRESS, GUEST_ADDRESS, Host, TAP},
     wait, with_causes,
 };
@@ -39,6 +40,8 @@ pub enum Member {
     Backup,
     /// `lockstep arbiter`.
     Arbiter,
+    /// `lockstep disk-server`, which is the arbiter as well.
+    DiskServer,
 }
 
 impl Member {
@@ -49,6 +52,7 @@ impl Member {
             Self::Primary => "primary",
             Self::Backup => "backup",
             Self::Arbiter => "arbiter",
+            Self::DiskServer => "disk-server",
         }
     }
 }
@@ -72,8 +76,10 @@ pub struct RigOptions {
     pub images: Images,
     /// `--engine` of both replicas.
     pub engine: EngineKind,
-    /// Who decides.
+    /// Who decides, where no disk server does.
     pub arbiter: ArbiterKind,
+    /// The pair's disk, if it has one.
+    pub disk: Option<RigDisk>,
     /// `--failure-timeout` of both replicas, if not the default.
     pub failure_timeout: Option<Duration>,
     /// See [`Network::retransmit_after`]; `None` is what Linux does by itself.
@@ -115,6 +121,9 @@ impl Rig {
         if let Some(least) = options.retransmit_after {
             network.retransmit_after(least)?;
         }
+        if let Some(disk) = &options.disk {
+            disk.make_images(folder.path())?;
+        }
         Ok(Self {
             members: BTreeMap::new(),
             network,
@@ -129,34 +138,77 @@ impl Rig {
         &self.network
     }
 
-    /// Starts arbiter (unless it is a file), backup and primary. They have not formed a pair yet.
+    /// The image that `host` sees of the pair's disk, if it has one. It is there while the rig is, unless the disk names another folder.
+    #[must_use]
+    pub fn image(&self, host: Host) -> Option<PathBuf> {
+        let disk = self.options.disk.as_ref()?;
+        Some(disk.image(self.folder.path(), host))
+    }
+
+    /// Who decides which replica is live: the disk server, if there is one; `None`: a file.
+    #[must_use]
+    pub fn decider(&self) -> Option<Member> {
+        let disk = self.options.disk.as_ref();
+        match self.options.arbiter {
+            _ if disk.is_some_and(RigDisk::is_served) => Some(Member::DiskServer),
+            ArbiterKind::Tcp => Some(Member::Arbiter),
+            ArbiterKind::File => None,
+        }
+    }
+
+    /// Starts whoever decides (unless it is a file), backup and primary, with the disk's fault. They have not formed a pair yet.
     ///
     /// # Errors
     /// If one of them cannot be started.
     pub async fn start_pair(&mut self) -> Result<(), DemoError> {
-        if self.options.arbiter == ArbiterKind::Tcp {
+        if self.decider().is_some() {
             self.start_arbiter().await?;
         }
         self.start_backup(&[])?;
-        self.start_primary(&[])
+        let disk = self.options.disk.as_ref();
+        let fault = disk.and_then(|disk| disk.primary_fault.clone());
+        match fault {
+            Some(fault) => self.start_primary(&["--disk-fault", &fault]),
+            None => self.start_primary(&[]),
+        }
     }
 
-    /// Starts the arbiter, or starts it again on the same state, and waits until it answers.
+    /// Starts the arbiter, or the disk server if that is it; or starts it again on the same state. Waits until it answers.
     ///
     /// # Errors
     /// If it cannot be started or ends.
     pub async fn start_arbiter(&mut self) -> Result<(), DemoError> {
-        let state = self.path(Member::Arbiter, "state");
-        let listen = format!("{CLIENT_ADDRESS}:{ARBITER_PORT}");
-        let arguments = ["arbiter", "--listen", &listen, "--state"].map(OsString::from);
-        self.start(Member::Arbiter, &[&arguments[..], &[state.into()]].concat())?;
-        let what = "the arbiter to listen";
-        let arbiter = self.member(Member::Arbiter)?;
-        wait::until(what, START_LIMIT, || {
-            arbiter.expect_running(what)?;
-            Ok(TcpStream::connect((CLIENT_ADDRESS, ARBITER_PORT))
-                .ok()
-                .map(drop))
+        let claims = format!("{CLIENT_ADDRESS}:{ARBITER_PORT}");
+        let disks = format!("{CLIENT_ADDRESS}:{}", disk::SERVER_PORT);
+        let member = self.decider().unwrap_or(Member::Arbiter);
+        let state = self.path(member, "state").into();
+        let disk = self.options.disk.as_ref();
+        let (mut arguments, ports): (Vec<OsString>, _) = match disk {
+            Some(disk) if disk.is_served() => (
+                vec![
+                    "disk-server".into(),
+                    disk.export(self.folder.path()).into(),
+                    "--listen".into(),
+                    disks.into(),
+                    "--arbiter-listen".into(),
+                    claims.into(),
+                ],
+                vec![ARBITER_PORT, disk::SERVER_PORT],
+            ),
+            _ => (
+                vec!["arbiter".into(), "--listen".into(), claims.into()],
+                vec![ARBITER_PORT],
+            ),
+        };
+        arguments.extend(["--state".into(), state]);
+        self.start(member, &arguments)?;
+        let what = format!("the {} to listen", member.name());
+        let process = self.member(member)?;
+        wait::until(&what, START_LIMIT, || {
+            process.expect_running(&what)?;
+            let mut ports = ports.iter();
+            let all_listen = ports.all(|port| TcpStream::connect((CLIENT_ADDRESS, *port)).is_ok());
+            Ok(all_listen.then_some(()))
         })
         .await
     }
@@ -359,6 +411,9 @@ impl Rig {
         }
         option("--cmdline", &images.command_line);
         option("--memory", &images.guest.memory());
+        if let Some(disk) = &self.options.disk {
+            option("--disk", &disk.option(self.folder.path(), host));
+        }
         option("--tap", &TAP);
         option("--console", &self.path(member, "console"));
         option("--events", &self.path(member, "events"));
@@ -367,9 +422,9 @@ impl Rig {
     }
 
     fn arbiter_address(&self) -> String {
-        match self.options.arbiter {
-            ArbiterKind::Tcp => format!("tcp:{CLIENT_ADDRESS}:{ARBITER_PORT}"),
-            ArbiterKind::File => format!("file:{}", self.path(Member::Arbiter, "state").display()),
+        match self.decider() {
+            Some(_) => format!("tcp:{CLIENT_ADDRESS}:{ARBITER_PORT}"),
+            None => format!("file:{}", self.path(Member::Arbiter, "state").display()),
         }
     }
 
@@ -383,7 +438,7 @@ impl Rig {
         let process = match member {
             Member::Primary => self.network.on_host(Host::Primary, start)?,
             Member::Backup => self.network.on_host(Host::Backup, start)?,
-            Member::Arbiter => start(),
+            Member::Arbiter | Member::DiskServer => start(),
         };
         self.members.insert(member, process?);
         Ok(())

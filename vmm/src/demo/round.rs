@@ -28,10 +28,10 @@ const IN_FLIGHT_TRIES: u32 = 1000;
 /// How often the processes are looked at while answers are awaited.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Who is needed until the kill.
-const ALL: [Member; 3] = [Member::Primary, Member::Backup, Member::Arbiter];
-/// Who is needed after it.
-const SURVIVORS: [Member; 2] = [Member::Backup, Member::Arbiter];
+/// Replicas that are needed until the kill.
+const BOTH: &[Member] = &[Member::Primary, Member::Backup];
+/// After it.
+const SURVIVOR: &[Member] = &[Member::Backup];
 
 /// Where a round is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,14 +135,14 @@ async fn before_kill(
     stage: &StageSender,
 ) -> Result<(), DemoError> {
     client.fill_window()?;
-    next_answer(rig, client, &ALL).await?;
+    next_answer(rig, client, BOTH).await?;
     let until = Instant::now() + kill_after;
     while Instant::now() < until {
         let answers = client.tally().answers();
         stage.send_replace(Stage::BeforeKill { answers, until });
         client.fill_window()?;
         // An answer is waited for beyond `until`, should it take that long: the kill then comes with requests in flight all the same.
-        next_answer(rig, client, &ALL).await?;
+        next_answer(rig, client, BOTH).await?;
     }
     Ok(())
 }
@@ -186,28 +186,29 @@ async fn after_kill(
         let answers = client.tally().answers();
         stage.send_replace(Stage::AfterKill { answers, until });
         client.fill_window()?;
-        next_answer(rig, client, &SURVIVORS).await?;
+        next_answer(rig, client, SURVIVOR).await?;
     }
     stage.send_replace(Stage::Draining);
     while client.tally().in_flight() > 0 {
-        next_answer(rig, client, &SURVIVORS).await?;
+        next_answer(rig, client, SURVIVOR).await?;
     }
     Ok(())
 }
 
-/// The next answer, unless one of `needed` ends or it takes too long.
+/// The next answer, unless one of `replicas` or whoever decides ends, or it takes too long.
 async fn next_answer(
     rig: &mut Rig,
     client: &mut Client,
-    needed: &[Member],
+    replicas: &[Member],
 ) -> Result<(), DemoError> {
+    let decider = rig.decider();
     let what = "an answer from the guest";
     let asked = Instant::now();
     while asked.elapsed() < PATIENCE {
         if let Ok(answer) = timeout(CHECK_INTERVAL, client.next_answer()).await {
             return answer.map(drop);
         }
-        for member in needed {
+        for member in replicas.iter().chain(&decider) {
             rig.member(*member)?.expect_running(what)?;
         }
     }
