@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 # COMMAND:PACKAGE
 commands=(
     gdb:gdb # the test that a debugger goes to and fro in a replay
+    e2fsck:e2fsprogs # disks for the Linux guest: made, and checked after failovers
     ip:iproute2 # taps, bridges and network namespaces
     patch:patch # the guest kernel's patches
     python3:python3 # scripts/show-log.py, and the test that it reads what we write

@@ -106,8 +106,6 @@ fn succeeded(doing: &'static str, image: &Path, output: &Output) -> Result<(), D
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt;
-
     use super::*;
 
     const BYTES: u64 = 8 << 20;
@@ -129,11 +127,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let image = folder.path().join("image");
         make(&image, FileSystem::Ext2, BYTES).expect("made");
-        // The superblock's count of free blocks.
-        let file = File::options().write(true).open(&image).expect("opened");
-        file.write_all_at(&[1, 0, 0, 0], 1024 + 12).expect("written");
+        let request = "set_inode_field <2> links_count 9";
+        let output = run("debugfs", &["-w", "-R", request], &image).expect("run");
+        succeeded("damage", &image, &output).expect("damaged");
         let error = check(&image).expect_err("damaged");
-        assert!(error.to_string().contains("ree blocks count"), "{error}");
+        assert!(error.to_string().contains("ref count is 9"), "{error}");
     }
 
     #[test]

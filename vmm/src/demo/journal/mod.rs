@@ -8,8 +8,8 @@ mod verdict;
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
-pub use guest_journal::{Fault, PORT as JOURNAL_PORT, Payload, Record, read_back};
 use guest_journal::{Answer, Chain, READ_LIMIT, Request};
+pub use guest_journal::{Fault, PORT as JOURNAL_PORT, Payload, Record, read_back};
 pub use verdict::JournalVerdict;
 
 use super::{DemoError, lines::Lines};

@@ -57,8 +57,7 @@ impl JournalVerdict {
         match record {
             None => self.lost += 1,
             Some(record) => {
-                let same =
-                    record.payload == answer.payload && record.checksum() == answer.checksum;
+                let same = record.payload == answer.payload && record.checksum() == answer.checksum;
                 self.contradicted += u64::from(!same);
             }
         }
