@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 # COMMAND:PACKAGE
 commands=(
     gdb:gdb # the test that a debugger goes to and fro in a replay
+    e2fsck:e2fsprogs # disks for the Linux guest: made, and checked after failovers
     ip:iproute2 # taps, bridges and network namespaces
     nbdcopy:libnbd-bin # the tests that standard clients read the disk server's exports
     patch:patch # the guest kernel's patches

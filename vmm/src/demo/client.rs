@@ -2,29 +2,15 @@
 //!
 //! Out: lines `incr`, never more than a window of them unanswered. In: numbers, each with the time at which it was read.
 
-use std::{
-    io::{self, ErrorKind},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-use tokio::{
-    net::TcpStream,
-    time::{sleep, timeout},
-};
-
-use super::{DemoError, Tally};
+use super::{DemoError, Tally, lines::Lines};
 use crate::host::clock::host_monotonic_ns;
 
 /// The counter's port, in every guest.
 pub const COUNTER_PORT: u16 = 7000;
 
 const REQUEST: &[u8] = b"incr\n";
-/// Longer than any number; a line that is longer is shown cut off.
-const MAX_LINE_BYTES: usize = 256;
-/// How long one attempt to connect may take: the network's own retries become rare after a while.
-const CONNECT_ATTEMPT: Duration = Duration::from_secs(2);
-const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A number from the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +24,8 @@ pub struct Answer {
 /// One connection to the guest's counter.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
-    address: SocketAddr,
+    lines: Lines,
     window: u64,
-    unsent: Vec<u8>,
-    received: Vec<u8>,
     tally: Tally,
     answers: Vec<Answer>,
 }
@@ -57,23 +40,11 @@ impl Client {
         window: u64,
         limit: Duration,
     ) -> Result<Self, DemoError> {
-        let failed = |source| DemoError::Client { address, source };
-        let stream = timeout(limit, connect(address))
-            .await
-            .map_err(|_| DemoError::TimedOut {
-                what: format!("a connection to the guest's service at {address}"),
-                waited: limit,
-            })?;
-        stream.set_nodelay(true).map_err(failed)?;
-        let (unsent, received, answers) = Default::default();
         Ok(Self {
-            stream,
-            address,
+            lines: Lines::connect(address, limit).await?,
             window,
-            unsent,
-            received,
             tally: Tally::default(),
-            answers,
+            answers: Vec::new(),
         })
     }
 
@@ -83,10 +54,10 @@ impl Client {
     /// If the connection has failed.
     pub fn fill_window(&mut self) -> Result<(), DemoError> {
         while self.tally.in_flight() < self.window {
-            self.unsent.extend_from_slice(REQUEST);
+            self.lines.queue(REQUEST);
             self.tally.request();
         }
-        self.flush()
+        self.lines.flush()
     }
 
     /// Waits for the next answer; sends nothing new. Cancel-safe.
@@ -94,32 +65,17 @@ impl Client {
     /// # Errors
     /// If the connection ended or has failed, or the answer is no number.
     pub async fn next_answer(&mut self) -> Result<Answer, DemoError> {
-        loop {
-            if let Some(answer) = self.take_answer()? {
-                return Ok(answer);
-            }
-            self.flush()?;
-            if self.unsent.is_empty() {
-                self.stream
-                    .readable()
-                    .await
-                    .map_err(|source| self.failed(source))?;
-            } else {
-                sleep(RETRY_INTERVAL).await;
-            }
-            self.read()?;
-        }
+        let line = self.lines.next().await?;
+        self.take(&line)
     }
 
-    /// The next answer, if it has arrived already. Asks the kernel, not tokio, which knows of what arrived only after a while.
+    /// The next answer, if it has arrived already.
     ///
     /// # Errors
     /// As [`Self::next_answer`].
     pub fn take_arrived(&mut self) -> Result<Option<Answer>, DemoError> {
-        let mut buffer = [0; MAX_LINE_BYTES];
-        let read = rustix::io::read(&self.stream, &mut buffer);
-        self.keep_read(&buffer, read.map_err(io::Error::from))?;
-        self.take_answer()
+        let line = self.lines.take_arrived()?;
+        line.map(|line| self.take(&line)).transpose()
     }
 
     /// What became of the requests so far.
@@ -134,79 +90,17 @@ impl Client {
         &self.answers
     }
 
-    fn flush(&mut self) -> Result<(), DemoError> {
-        while !self.unsent.is_empty() {
-            match self.stream.try_write(&self.unsent) {
-                Ok(written) => drop(self.unsent.drain(..written)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(self.failed(error)),
-            }
-        }
-        Ok(())
-    }
-
-    fn read(&mut self) -> Result<(), DemoError> {
-        let mut buffer = [0; MAX_LINE_BYTES];
-        let read = self.stream.try_read(&mut buffer);
-        self.keep_read(&buffer, read)
-    }
-
-    fn keep_read(&mut self, buffer: &[u8], read: io::Result<usize>) -> Result<(), DemoError> {
-        match read {
-            Ok(0) => Err(self.failed(ErrorKind::UnexpectedEof.into())),
-            Ok(length) => {
-                self.received.extend_from_slice(&buffer[..length]);
-                Ok(())
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(self.failed(error)),
-        }
-    }
-
-    fn take_answer(&mut self) -> Result<Option<Answer>, DemoError> {
-        let Some(length) = self.received.iter().position(|byte| *byte == b'\n') else {
-            let too_long = self.received.len() > MAX_LINE_BYTES;
-            return if too_long {
-                Err(no_number(&self.received))
-            } else {
-                Ok(None)
-            };
+    fn take(&mut self, line: &str) -> Result<Answer, DemoError> {
+        let no_number = |_| DemoError::NoNumber {
+            said: line.to_owned(),
         };
-        let line: Vec<u8> = self.received.drain(..=length).collect();
-        let number = std::str::from_utf8(&line)
-            .ok()
-            .and_then(|text| text.trim_end().parse().ok());
         let answer = Answer {
             mono_ns: host_monotonic_ns(),
-            number: number.ok_or_else(|| no_number(&line))?,
+            number: line.parse().map_err(no_number)?,
         };
         self.tally.answer(answer.number);
         self.answers.push(answer);
-        Ok(Some(answer))
-    }
-
-    fn failed(&self, source: io::Error) -> DemoError {
-        DemoError::Client {
-            address: self.address,
-            source,
-        }
-    }
-}
-
-fn no_number(line: &[u8]) -> DemoError {
-    DemoError::NoNumber {
-        said: String::from_utf8_lossy(line).trim_end().to_owned(),
-    }
-}
-
-/// Tries until it succeeds: a guest that is just starting may refuse, or not be there.
-async fn connect(address: SocketAddr) -> TcpStream {
-    loop {
-        match timeout(CONNECT_ATTEMPT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return stream,
-            Ok(Err(_)) => sleep(RETRY_INTERVAL).await,
-            Err(_) => {}
-        }
+        Ok(answer)
     }
 }
 
@@ -214,7 +108,7 @@ async fn connect(address: SocketAddr) -> TcpStream {
 mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
     };
 
     use super::*;

@@ -126,6 +126,44 @@ pub enum DemoError {
         /// The line.
         said: String,
     },
+    /// A service of the guest said what is no answer.
+    #[error("The guest's service answered {said:?}, which makes no sense here")]
+    NoAnswer {
+        /// The line.
+        said: String,
+    },
+    /// The guest's journal could not do what was asked.
+    #[error("The guest's journal refused: {said}. What does the guest's console say?")]
+    Refused {
+        /// Its reason.
+        said: String,
+    },
+    /// A record that the guest's journal has brought is not the one that was asked for.
+    #[error("Record {number} of the guest's journal {fault}")]
+    Record {
+        /// Counted from 1.
+        number: u64,
+        /// What is wrong with it.
+        fault: guest_journal::Fault,
+    },
+    /// A program for file systems is missing.
+    #[error("Cannot run `{program}`: install the package e2fsprogs")]
+    NoFileSystemProgram {
+        /// Its name.
+        program: &'static str,
+        /// The host's answer.
+        source: io::Error,
+    },
+    /// A program for file systems failed.
+    #[error("Cannot {doing} {image}: {said}", image = image.display())]
+    Image {
+        /// What was tried.
+        doing: &'static str,
+        /// The disk's image.
+        image: PathBuf,
+        /// What the program said.
+        said: String,
+    },
     /// Images were neither named nor can be built.
     #[error(
         "There is no image of the {guest} guest: run `make images` in lockstep's checkout, then run this inside it, \

@@ -17,6 +17,7 @@
 //! - [`processes`]: children that cannot outlive us.
 //! - [`rig`]: all of it together: start, kill, stop and resume members, wait for what they tell.
 //! - [`client`]: requests in flight over one connection, and what became of them ([`tally`]).
+//! - [`journal`]: the same for a journal on the guest's disk, and whether all that was durable is on it ([`disk_image`]).
 //! - [`round`]: the demo's story, once.
 //! - [`timeline`] and [`report`]: what it has shown.
 //!
@@ -26,8 +27,11 @@
 
 pub mod client;
 pub mod disk;
+pub mod disk_image;
 mod error;
 pub mod images;
+pub mod journal;
+mod lines;
 pub mod network;
 pub mod processes;
 pub mod report;
@@ -42,6 +46,7 @@ pub use client::Client;
 pub use disk::{DiskAccess, DiskContents, RigDisk};
 pub use error::DemoError;
 pub use images::{Guest, Images};
+pub use journal::{JournalClient, JournalVerdict};
 pub use network::{Cable, Host, Network};
 pub use processes::Process;
 pub use report::{Report, RoundReport};

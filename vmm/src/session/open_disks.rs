@@ -165,7 +165,7 @@ impl OpenDisks {
             let host = open(number, spec, user, Arc::clone(&sink) as Arc<dyn DiskSink>)?;
             let (sharing, apart) = match copy_of(spec)? {
                 Some(copy) => {
-                    let generation = copy.generation().to_owned();
+                    let generation = copy.generation().to_string();
                     if !spec.read_only {
                         copies.push(copy);
                     }
