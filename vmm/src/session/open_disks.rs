@@ -6,7 +6,7 @@
 //! ```
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -24,7 +24,7 @@ use crate::{
     devices::BlockConfig,
     host::disk::{
         DiskSink, Grant, HostDisk,
-        copy::{CopyError, PrivateCopy},
+        copy::{CopyError, PrivateCopy, sidecar},
         file::{DiskOpenError, FileDisk, FileOptions, LockPolicy},
         nbd::{NbdDisk, NbdOpenError},
     },
@@ -264,11 +264,4 @@ fn copy_of(spec: &DiskSpec) -> Result<Option<PrivateCopy>, OpenDisksError> {
         return Err(OpenDisksError::IsPrivate { path, sidecar });
     }
     Ok(None)
-}
-
-/// The file that says what a copy is.
-fn sidecar(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lockstep");
-    name.into()
 }

@@ -130,7 +130,7 @@ impl PrivateCopy {
     /// [`CopyError`]: it is stale, its sidecar is damaged or of another version, or a file cannot be read.
     pub fn open(path: &Path) -> Result<Self, CopyError> {
         let image = path.to_owned();
-        let sidecar = with_suffix(path, ".lockstep");
+        let sidecar = sidecar(path);
         let bytes = size_of_image(&image)?;
         let record = match fs::read(&sidecar) {
             Ok(text) => checked(&image, &sidecar, bytes, &text)?,
@@ -227,6 +227,12 @@ impl PrivateCopy {
         self.record = record;
         Ok(())
     }
+}
+
+/// The file beside an image that makes it a replica's own copy.
+#[must_use]
+pub fn sidecar(image: &Path) -> PathBuf {
+    with_suffix(image, ".lockstep")
 }
 
 /// The record of a sidecar that lets its image, of `bytes`, be used.
