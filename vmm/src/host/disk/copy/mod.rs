@@ -21,7 +21,7 @@
 //! Without a sidecar the generation is the BLAKE3 digest of the image: equal images begin equal. So deleting a sidecar never lets two different copies form a pair;
 //! it only takes back the warning that a copy is stale. A sidecar in `/dev`, beside a block device, is lost at the host's next start, with the same effect.
 //!
-//! Nothing here keeps two processes off one image: its lock does ([`super::file`]).
+//! Nothing here keeps two processes off one image: its lock does ([`super::file`]), so the disk is granted first, and the copy opened then.
 
 mod record;
 
@@ -170,7 +170,7 @@ impl PrivateCopy {
     ///
     /// # Errors
     ///
-    /// [`CopyError::Image`] or [`CopyError::Write`]: the copy will be stale.
+    /// [`CopyError::Image`] or [`CopyError::Write`]: the copy may be stale.
     ///
     /// # Panics
     ///
@@ -185,7 +185,7 @@ impl PrivateCopy {
     ///
     /// # Errors
     ///
-    /// [`CopyError::Write`]. The copy is still in use as it was before, and will be stale.
+    /// [`CopyError::Write`]: the copy is still in use as it was before.
     ///
     /// # Panics
     ///
@@ -293,7 +293,11 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    File::open(folder)?.sync_all()
+    match File::open(folder)?.sync_all() {
+        // Some network file systems have nothing to flush in a folder, and say so.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other,
+    }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -51,6 +51,7 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
+    /// No more than the guest has requests under way.
     jobs: Vec<Admitted>,
     closing: bool,
 }

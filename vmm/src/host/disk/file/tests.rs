@@ -1,5 +1,6 @@
 //! Whole disks on real files, with each backend, through the page cache and without it.
 
+mod devices;
 mod faults;
 mod locks;
 mod model;
@@ -81,6 +82,10 @@ impl Rig {
         let folder = folder();
         let path = folder.path().join("image");
         std::fs::write(&path, vec![0; sectors * SECTOR]).unwrap();
+        Self::on(path, folder, options)
+    }
+
+    fn on(path: PathBuf, folder: TempDir, options: FileOptions) -> Self {
         let (disk, sink) = open(&path, options);
         Self {
             disk,

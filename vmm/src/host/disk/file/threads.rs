@@ -33,6 +33,7 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
+    /// No more than the guest has requests under way.
     jobs: VecDeque<Admitted>,
     closing: bool,
 }
