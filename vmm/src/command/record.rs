@@ -48,7 +48,7 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let recorder = FileRecorder::create(&args.log, &header, &options)?;
     let machine = prepared.boot(&boot)?;
     let _raw = args.machine.raw_terminal()?;
-    block_on(async {
+    let outcome = block_on(async {
         let mut world = args.machine.world(&disks)?;
         let session = solo::run(
             machine,
@@ -60,9 +60,11 @@ pub fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
             },
         );
         if let Some(ending) = unless_quit(session.await)? {
-            disks.disks.end_alone()?;
             reporter.ended(&ending);
         }
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // However it ended: nobody else has anything to do with these disks.
+    disks.disks.end_alone()?;
+    outcome
 }

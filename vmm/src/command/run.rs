@@ -35,12 +35,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         late_limit: args.live.late_limit(),
         jitter_seed: None,
     };
-    block_on(async {
+    let outcome = block_on(async {
         let mut world = args.machine.world(&disks)?;
         if let Some(ending) = unless_quit(solo::run(machine, &mut world, None, timing).await)? {
-            disks.disks.end_alone()?;
             reporter.ended(&ending);
         }
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // However it ended: nobody else has anything to do with these disks.
+    disks.disks.end_alone()?;
+    outcome
 }
