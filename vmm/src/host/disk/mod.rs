@@ -4,6 +4,8 @@
 //! [`DiskEvent`]s for the user. What always holds: nothing is changed on a disk before it was granted ([`Grant`]), and nothing but what was submitted;
 //! requests under way at the same time do not conflict, as the machine's disks see to that, so doing one twice does no harm.
 
+pub mod nbd;
+
 use arbiter::Identity;
 
 use crate::effect::DiskRequest;
