@@ -26,7 +26,7 @@ use crate::{
         DiskSink, Grant, HostDisk,
         copy::{CopyError, PrivateCopy, sidecar},
         file::{DiskOpenError, FileDisk, FileOptions, LockPolicy},
-        nbd::{NbdDisk, NbdOpenError},
+        nbd::{NbdDisk, NbdError},
     },
     inputs::apart::Apart,
     machine::layout::MAX_DISKS,
@@ -55,9 +55,9 @@ pub enum OpenDisksError {
     /// See [`DiskOpenError`].
     #[error(transparent)]
     File(#[from] DiskOpenError),
-    /// See [`NbdOpenError`].
+    /// See [`NbdError`].
     #[error(transparent)]
-    Nbd(#[from] NbdOpenError),
+    Nbd(#[from] NbdError),
     /// See [`CopyError`].
     #[error(transparent)]
     Copy(#[from] CopyError),
