@@ -33,12 +33,17 @@ pub fn disk_requests() -> Vec<DiskRequest> {
 /// A machine as live inputs see it.
 #[derive(Clone, Copy)]
 pub struct Seen {
+    /// Where the vCPU can be stopped.
     pub clock_kind: ClockKind,
     /// Guest time and instructions, where they are counted.
     pub counted: Option<(u64, u64)>,
+    /// When a timer is due.
     pub deadline_ns: Option<u64>,
+    /// An interrupt waits.
     pub pending: bool,
+    /// It would be taken.
     pub accepts: bool,
+    /// The vCPU waits in HLT.
     pub halted: bool,
     /// What its disks have been asked for and have not done.
     pub disk_requests: fn() -> Vec<DiskRequest>,
