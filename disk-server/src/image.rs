@@ -91,7 +91,14 @@ impl Storage for Image {
     }
 
     fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(data, offset)
+        let read = self.file.read_exact_at(data, offset);
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the image has become shorter since the server started",
+            ),
+            _ => error,
+        })
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use rustix::process::Signal;
 use vmm::{
     effect::DiskOperation,
     host::disk::{DiskError, DiskEvent, Grant, HostDisk},
@@ -146,6 +147,27 @@ fn a_server_gone_for_good_is_given_up_and_what_failed_is_not_done_later() {
     let mut expected = vec![7; 8 * 512];
     expected[2 * 512..3 * 512].fill(1);
     assert_eq!(server.image(), expected);
+}
+
+/// A server that is stopped keeps its connections, and in them what it was asked.
+#[test]
+fn a_server_that_hangs_is_given_up_and_does_nothing_older_after_something_newer() {
+    let server = Server::start(8, 7);
+    let recorder = Recorder::new();
+    let disk = server.open(Duration::from_secs(1), &recorder);
+    disk.grant(ALONE).unwrap();
+    server.signal(Signal::STOP);
+    disk.submit(write(0, 0, 1));
+    assert!(matches!(recorder.ended(0), Err(DiskError::Failed(_))));
+    recorder.event(|event| matches!(event, DiskEvent::GivenUp { .. }));
+    server.signal(Signal::CONT);
+    recorder.event(is_back);
+    disk.submit(write(1, 0, 2));
+    disk.submit(request(2, DiskOperation::Flush));
+    disk.settle();
+    assert_eq!(recorder.ended(1), Ok(Vec::new()));
+    // Nothing of the older connection comes after this one's handshake.
+    assert_eq!(server.image()[..512], [2; 512]);
 }
 
 #[test]

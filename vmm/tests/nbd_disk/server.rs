@@ -98,9 +98,13 @@ impl Server {
 
     /// SIGTERM.
     pub fn stop(&mut self) -> ExitStatus {
-        let mut process = self.process.take().unwrap();
-        kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
-        process.wait().unwrap()
+        self.signal(Signal::TERM);
+        self.process.take().unwrap().wait().unwrap()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().unwrap();
+        kill_process(Pid::from_child(process), signal).unwrap();
     }
 
     pub fn open(&self, give_up_after: Duration, recorder: &Arc<Recorder>) -> NbdDisk {
