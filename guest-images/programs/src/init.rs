@@ -16,6 +16,8 @@ use std::process::{Child, Command};
 use crate::command_line::{self, Task};
 use crate::console::say;
 use crate::disk;
+use crate::diskbench;
+use crate::fsexercise;
 use crate::journald::Journald;
 use crate::selftest;
 use crate::service::{self, Service};
@@ -39,10 +41,18 @@ pub fn run() -> ! {
     let (tasks, unknown) = command_line::tasks(&text);
     for name in unknown {
         say(&format!(
-            "lockstep.run={name} is unknown; there are counterd, echod, journald, selftest, workloads, poweroff, sh, shelltest"
+            "lockstep.run={name} is unknown; there are counterd, echod, journald, selftest, workloads, diskbench, fsexercise, poweroff, sh, shelltest"
         ));
     }
     if tasks.contains(&Task::PowerOff) {
+        power_off();
+    }
+    if tasks.contains(&Task::DiskBench) {
+        diskbench::run(&text);
+        power_off();
+    }
+    if tasks.contains(&Task::FsExercise) {
+        fsexercise::run(&text);
         power_off();
     }
     let journald = tasks

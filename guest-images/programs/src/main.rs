@@ -9,10 +9,13 @@ mod command_line;
 mod console;
 mod counter;
 mod disk;
+mod diskbench;
+mod fsexercise;
 mod init;
 mod journald;
 mod selftest;
 mod service;
+mod split_mix;
 mod workloads;
 
 use std::path::Path;
