@@ -2,10 +2,13 @@
 
 pub mod agreement;
 pub mod debugger;
+pub mod disk;
 pub mod engines;
 pub mod exactness;
 pub mod images;
 pub mod in_process;
+pub mod journal;
+pub mod random;
 pub mod rig;
 pub mod snippet;
 pub mod told;

@@ -17,6 +17,8 @@ pub const SERIAL: usize = 4;
 pub const NET: usize = 10;
 /// IRQ 11: virtio-rng.
 pub const RNG: usize = 11;
+/// IRQ 14: the first virtio-blk.
+pub const DISK: usize = 14;
 
 /// Interrupt lines of the two controllers.
 const LINES: usize = 16;

@@ -12,8 +12,9 @@ mod service;
 mod stack;
 mod tcp;
 
-pub use service::Counter;
+pub use service::{ANSWER_MAX, Caller, Counter, Reception, Service};
 pub use stack::Stack;
+pub use tcp::SendBuffer;
 
 /// Longest Ethernet frame, without its check sequence.
 pub const FRAME_MAX: usize = 1514;

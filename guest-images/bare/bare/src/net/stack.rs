@@ -2,7 +2,7 @@
 
 use super::bytes::{at, u16_at};
 use super::checksum::Sum;
-use super::service::Counter;
+use super::service::{Caller, Counter, Service};
 use super::tcp::{Listener, Segment};
 use super::{Address, ETHERNET, Frame, IPV4, Mac, Ticks, arp, echo};
 
@@ -17,20 +17,34 @@ const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
 
 /// A host with one address and one TCP service.
-pub struct Stack {
+pub struct Stack<S = Counter> {
     mac: Mac,
     address: Address,
-    tcp: Listener,
+    tcp: Listener<S>,
 }
 
 impl Stack {
-    /// A host that is nobody yet: a constant, for it is too large to be moved about.
+    /// A host that counts.
     #[must_use]
     pub const fn new() -> Self {
+        Self::of(Counter::new())
+    }
+
+    /// The service behind the TCP port.
+    #[must_use]
+    pub const fn counter(&self) -> &Counter {
+        self.service()
+    }
+}
+
+impl<S: Service> Stack<S> {
+    /// A host that is nobody yet: a constant, for it is too large to be moved about.
+    #[must_use]
+    pub const fn of(service: S) -> Self {
         Self {
             mac: [0; 6],
             address: [0; 4],
-            tcp: Listener::new(),
+            tcp: Listener::new(service),
         }
     }
 
@@ -72,8 +86,19 @@ impl Stack {
 
     /// The service behind the TCP port.
     #[must_use]
-    pub const fn counter(&self) -> &Counter {
-        self.tcp.counter()
+    pub const fn service(&self) -> &S {
+        self.tcp.service()
+    }
+
+    /// The service behind the TCP port.
+    pub const fn service_mut(&mut self) -> &mut S {
+        self.tcp.service_mut()
+    }
+
+    /// Answers a request that the service has put off, with a line. A caller that is gone by now
+    /// is not answered.
+    pub fn answer(&mut self, caller: Caller, answer: &[u8]) {
+        self.tcp.answer(caller, answer);
     }
 
     /// Whether every answer has been acknowledged by its client.

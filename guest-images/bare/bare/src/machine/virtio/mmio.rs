@@ -109,7 +109,7 @@ impl Transport {
 
     /// A byte of the device's configuration.
     pub fn config(&self, offset: usize) -> u8 {
-        // SAFETY: as in `read`; the network device's configuration is read in bytes (§2.5).
+        // SAFETY: as in `read`; configurations are read in bytes, which change in no device here (§2.5).
         unsafe {
             core::ptr::with_exposed_provenance::<u8>(self.base + CONFIG + offset).read_volatile()
         }

@@ -1,4 +1,5 @@
-//! A split virtqueue (virtio 1.2 §2.7) of single-descriptor buffers: descriptor i is buffer i.
+//! A split virtqueue (virtio 1.2 §2.7): of single-descriptor buffers, where descriptor i is buffer
+//! i ([`Queue`]), or of chains, where a chain is named by its first descriptor ([`Chains`]).
 //!
 //! Driver and device never run at once here: the device looks at the rings while the processor has
 //! exited, so that the compiler's order of loads and stores is all there is to keep.
@@ -7,6 +8,8 @@ use core::sync::atomic::{Ordering, compiler_fence};
 
 use crate::machine::Global;
 
+/// Descriptor flag: the chain goes on.
+const NEXT: u16 = 1;
 /// Descriptor flag: the device writes to the buffer.
 const DEVICE_WRITES: u16 = 2;
 /// Available ring flag: no interrupt for used buffers, please.
@@ -163,5 +166,84 @@ impl<const N: usize> Queue<N> {
         };
         self.collected = self.collected.wrapping_add(1);
         Some((element.id as usize % N, element.length as usize))
+    }
+}
+
+/// A part of a chain.
+#[derive(Clone, Copy)]
+pub struct Part {
+    address: u64,
+    length: u32,
+    flags: u16,
+}
+
+impl Part {
+    /// Memory that the device reads.
+    pub fn to_device<T>(memory: *const T, length: usize) -> Self {
+        Self {
+            address: memory.expose_provenance() as u64,
+            length: length as u32,
+            flags: 0,
+        }
+    }
+
+    /// Memory that the device writes.
+    pub fn from_device<T>(memory: *mut T, length: usize) -> Self {
+        Self {
+            address: memory.expose_provenance() as u64,
+            length: length as u32,
+            flags: DEVICE_WRITES,
+        }
+    }
+}
+
+/// The driver's end of a queue of chains, whose device interrupts when it has done one.
+pub struct Chains<const N: usize> {
+    queue: Queue<N>,
+}
+
+impl<const N: usize> Chains<N> {
+    /// A queue without chains.
+    pub fn new(rings: &'static Global<Rings<N>>) -> Self {
+        Self {
+            queue: Queue {
+                rings: rings.take(),
+                offered: 0,
+                collected: 0,
+            },
+        }
+    }
+
+    /// The queue itself.
+    pub fn queue(&self) -> &Queue<N> {
+        &self.queue
+    }
+
+    /// Offers a chain in the descriptors from `first` on, which must be ours; the device hears of it on
+    /// [`publish`](Self::publish).
+    pub fn offer(&mut self, first: usize, parts: &[Part]) {
+        for (offset, part) in parts.iter().enumerate() {
+            let index = first + offset;
+            let goes_on = offset + 1 < parts.len();
+            self.queue.rings.descriptors[index % N] = Descriptor {
+                address: part.address,
+                length: part.length,
+                flags: part.flags | if goes_on { NEXT } else { 0 },
+                next: (index + 1) as u16,
+            };
+        }
+        let at = usize::from(self.queue.offered) % N;
+        self.queue.rings.available.ring[at] = first as u16;
+        self.queue.offered = self.queue.offered.wrapping_add(1);
+    }
+
+    /// See [`Queue::publish`].
+    pub fn publish(&mut self) -> bool {
+        self.queue.publish()
+    }
+
+    /// The first descriptor of a chain that the device has done with.
+    pub fn collect(&mut self) -> Option<usize> {
+        self.queue.collect().map(|(first, _)| first)
     }
 }

@@ -5,7 +5,7 @@ use super::buffer::SendBuffer;
 use super::output::Headers;
 use super::segment::{Segment, flag};
 use super::sequence::Sequence;
-use crate::net::service::{ANSWER_MAX, Counter, PartialLine};
+use crate::net::service::{Caller, Requests, Service};
 use crate::net::{Address, Mac, Ticks};
 
 /// Ticks until the first retransmission: 200 ms.
@@ -59,7 +59,7 @@ pub struct Connection {
     pub(super) receive_next: Sequence,
     /// Behind the last number we have declared ourselves ready for.
     pub(super) receive_edge: Sequence,
-    line: PartialLine,
+    requests: Requests,
     pub(super) buffer: SendBuffer,
 
     /// A segment is owed, if only for its acknowledgement number.
@@ -94,7 +94,7 @@ impl Connection {
             window_sequence: zero,
             receive_next: zero,
             receive_edge: zero,
-            line: PartialLine::NONE,
+            requests: Requests::NONE,
             buffer: SendBuffer::new(),
             ack_now: false,
             probe: false,
@@ -118,7 +118,7 @@ impl Connection {
         self.window_sequence = syn.sequence;
         self.receive_next = syn.sequence + 1;
         self.receive_edge = self.receive_next;
-        self.line = PartialLine::NONE;
+        self.requests = Requests::NONE;
         self.buffer.clear();
         self.ack_now = false;
         self.probe = false;
@@ -134,9 +134,16 @@ impl Connection {
         self.deadline = None;
     }
 
-    /// Takes in a segment of this connection. False: it calls for a reset.
+    /// Takes in a segment of this connection, the `index`th of its port. False: it calls for a
+    /// reset.
     #[inline(always)]
-    pub fn receive(&mut self, segment: &Segment, counter: &mut Counter, now: Ticks) -> bool {
+    pub fn receive<S: Service>(
+        &mut self,
+        index: usize,
+        segment: &Segment,
+        service: &mut S,
+        now: Ticks,
+    ) -> bool {
         self.heard = now;
         if segment.flags & (flag::SYN | flag::RST | flag::ACK) != flag::ACK {
             self.receive_control(segment);
@@ -148,17 +155,43 @@ impl Connection {
         let (data, fin) = self.in_order(segment);
         let mut complete = true;
         if !data.is_empty() {
-            let read = counter.consume(&mut self.line, data, &mut self.buffer);
+            let caller = self.caller(index);
+            let read = (self.requests).consume(service, caller, data, &mut self.buffer);
             self.receive_next += read as u32;
             self.ack_now = true;
             complete = read == data.len();
         }
-        if fin && complete {
+        // Our FIN follows the last answer: while one is awaited, the peer has to repeat its own.
+        if fin && complete && self.requests.waiting == 0 {
             self.receive_next += 1;
             self.state = State::Closing;
             self.ack_now = true;
         }
         true
+    }
+
+    fn caller(&self, index: usize) -> Caller {
+        Caller {
+            index: index as u8,
+            start: self.send_start.0,
+        }
+    }
+
+    /// Writes the answer to a request that was taken earlier. False: nobody waits for it any more.
+    pub fn answer(&mut self, caller: Caller, answer: &[u8]) -> bool {
+        let waits = self.state == State::Established
+            && self.caller(caller.index.into()) == caller
+            && self.requests.waiting > 0;
+        if waits {
+            self.requests.waiting -= 1;
+            self.buffer.push(answer);
+        }
+        waits
+    }
+
+    /// Whether every request was answered, and every answer acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.state == State::Free || self.buffer.is_empty() && self.requests.waiting == 0
     }
 
     /// Segments with SYN or RST, or without ACK (RFC 9293 §3.10.7.4, RFC 5961 §3 and §4).
@@ -284,7 +317,7 @@ impl Connection {
     /// Bytes of requests whose answers are sure to fit.
     #[inline(always)]
     pub(super) const fn room(&self) -> u32 {
-        self.buffer.free().saturating_sub(ANSWER_MAX) >> ANSWER_SHIFT
+        self.buffer.free().saturating_sub(self.requests.reserve()) >> ANSWER_SHIFT
     }
 
     /// Whether there is data that was never sent.

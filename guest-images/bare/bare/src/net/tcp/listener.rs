@@ -6,19 +6,19 @@ use super::segment::{Segment, flag};
 use super::sequence::Sequence;
 use super::{CONNECTIONS, PORT};
 use crate::hash::xorshift;
-use crate::net::service::Counter;
+use crate::net::service::{Caller, Service};
 use crate::net::{Address, Frame, Mac, Ticks};
 
 /// A connection that was silent for this long makes room for a new one: 60 s.
 const SILENCE: Ticks = 6000;
 
 /// The service's port with its connections.
-pub struct Listener {
+pub struct Listener<S> {
     mac: Mac,
     address: Address,
     /// State of the generator of initial sequence numbers.
     random: u64,
-    counter: Counter,
+    service: S,
     connections: [Connection; CONNECTIONS],
     /// Connections that may have more to send, one bit each.
     busy: u32,
@@ -26,14 +26,14 @@ pub struct Listener {
     ticked: Ticks,
 }
 
-impl Listener {
+impl<S: Service> Listener<S> {
     /// A port without connections.
-    pub const fn new() -> Self {
+    pub const fn new(service: S) -> Self {
         Self {
             mac: [0; 6],
             address: [0; 4],
             random: 0,
-            counter: Counter::new(),
+            service,
             connections: [const { Connection::new() }; CONNECTIONS],
             busy: 0,
             ticked: 0,
@@ -48,15 +48,28 @@ impl Listener {
     }
 
     /// The service.
-    pub const fn counter(&self) -> &Counter {
-        &self.counter
+    pub const fn service(&self) -> &S {
+        &self.service
     }
 
-    /// Whether no connection waits for an acknowledgement.
+    /// The service.
+    pub const fn service_mut(&mut self) -> &mut S {
+        &mut self.service
+    }
+
+    /// Answers a request that was taken earlier, if its caller still waits.
+    pub fn answer(&mut self, caller: Caller, answer: &[u8]) {
+        let index = usize::from(caller.index);
+        if let Some(connection) = self.connections.get_mut(index)
+            && connection.answer(caller, answer)
+        {
+            self.busy |= 1 << index;
+        }
+    }
+
+    /// Whether no connection waits for an answer or an acknowledgement.
     pub fn is_settled(&self) -> bool {
-        self.connections
-            .iter()
-            .all(|connection| connection.buffer.is_empty())
+        self.connections.iter().all(Connection::is_settled)
     }
 
     /// Takes in a segment; returns the length of the frame that answers it at once, or 0.
@@ -70,7 +83,7 @@ impl Listener {
                 .position(|connection| connection.peer == from)
         {
             let connection = &mut self.connections[index];
-            if !connection.receive(segment, &mut self.counter, now) {
+            if !connection.receive(index, segment, &mut self.service, now) {
                 return reset(segment, self.mac, self.address, reply);
             }
             let length = connection.output(now, reply);
