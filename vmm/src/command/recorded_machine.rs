@@ -13,6 +13,7 @@ use vmm::{
     machine::boot::BootProtocol,
     session::{
         disk_config::{self, DiskConfig},
+        disk_spec::DiskSpec,
         reports::Reporter,
         setup::{ImageSource, MacAddress, MachineConfig, Prepared},
     },
@@ -48,6 +49,9 @@ pub struct RecordedMachineArgs {
     /// Taken so that the options of the recording can be repeated: the machine has a network card; no tap is opened
     #[arg(long, value_name = "NAME")]
     pub tap: Option<String>,
+    /// Taken so that the options of the recording can be repeated: the log has what the disks did; none is opened
+    #[arg(long = "disk", value_name = "DISK")]
+    pub disks: Vec<DiskSpec>,
     /// The network card's Ethernet address
     #[arg(long)]
     pub mac: Option<MacAddress>,

@@ -41,7 +41,12 @@ pub trait LogSource: Send {
     }
 
     /// The log says how this request to a disk ended: what this replica's own becomes does not matter.
-    fn told(&mut self, _disk: u8, _request: u64) {}
+    ///
+    /// # Errors
+    /// See [`InputError`]. It may matter after all: where each replica has a copy of its own, and one of them was not changed.
+    fn told(&mut self, _disk: u8, _request: u64) -> Result<(), InputError> {
+        Ok(())
+    }
 }
 
 /// A log as inputs. A clone goes on from the same place, if its source does.
@@ -212,7 +217,7 @@ impl<S: LogSource> Logged<S> {
                 ..
             } => *checksum,
             _ => {
-                self.source.told(disk, request);
+                self.source.told(disk, request)?;
                 return Ok(Next::Apply(self.done(None)));
             }
         };

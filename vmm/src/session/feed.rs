@@ -228,10 +228,18 @@ impl LogSource for Feed {
         }
     }
 
-    fn told(&mut self, disk: u8, request: u64) {
-        if self.own.remove(&(disk, request)).is_some() {
+    fn told(&mut self, disk: u8, request: u64) -> Result<(), InputError> {
+        let Some(own) = self.own.remove(&(disk, request)) else {
+            return Ok(());
+        };
+        if own.operation.is_read() {
             self.inbox.forget_disk(disk, request);
+            return Ok(());
         }
+        Err(InputError::Host {
+            doing: "The primary's copy of a disk has failed to do what this replica's own was asked for as well: the copies may differ from here on",
+            source: std::io::ErrorKind::Other.into(),
+        })
     }
 }
 

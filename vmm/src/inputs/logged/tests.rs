@@ -25,8 +25,9 @@ impl LogSource for One {
         Ok(self.found.to_vec())
     }
 
-    fn told(&mut self, _disk: u8, request: u64) {
+    fn told(&mut self, _disk: u8, request: u64) -> Result<(), InputError> {
         self.told.push(request);
+        Ok(())
     }
 }
 

@@ -183,13 +183,22 @@ fn what_the_log_tells_of_a_replicas_own_request_makes_its_own_end_unwanted() {
     let inbox = disks.inbox();
     let mut source = Feed::new(LogFeed::new(), disks);
     source.replayed(1, Some(Effect::Disk(read())));
-    source.told(0, READ);
+    source.told(0, READ).expect("a read changes nothing");
     inbox.put_disk(DiskCompletion {
         disk: 0,
         request: READ,
         result: Ok(vec![]),
     });
     assert!(!inbox.has_disk());
+}
+
+#[test]
+fn copies_of_which_one_was_not_changed_are_alike_no_more() {
+    let (disks, _) = disks(Apart::Everything);
+    let mut source = Feed::new(LogFeed::new(), disks);
+    source.replayed(1, Some(Effect::Disk(write())));
+    let error = source.told(0, WRITE);
+    assert!(matches!(error, Err(InputError::Host { .. })), "{error:?}");
 }
 
 /// Inputs of a backup whose log is used up and whose primary is gone.
