@@ -3,7 +3,7 @@
 # Progress goes to stderr; stdout gets only what the caller needs, as KEY=VALUE lines:
 #
 #     KERNEL=PATH         vmlinux, an uncompressed ELF file with its symbols
-#     INITRD=PATH         uncompressed cpio: init with both services, no shell
+#     INITRD=PATH         uncompressed cpio: init with its services, no shell
 #     INITRD_SHELL=PATH   the same and busybox, for lockstep.run=sh and lockstep.run=shelltest
 #     SYSTEM_MAP=PATH     the kernel's symbols
 #     CMDLINE=TEXT        recommended kernel command line, without ip= and virtio_mmio.device=

@@ -166,49 +166,22 @@ fn measure(
     limits: Limits,
     written: &mut Written,
 ) -> Result<Outcome, Error> {
-    let mut offsets = if row.random {
-        Offsets::random(size, row.bytes as u64, SEED)
-    } else {
-        Offsets::sequential(size, row.bytes as u64)
-    };
-    let mut queue = Queue::new(device, row.depth, row.bytes)?;
-    let mut places = vec![0; row.depth];
+    let mut requests = Requests::new(row, device, size)?;
     let mut outcome = Outcome::default();
-    let (mut begun, mut looked) = (0, 0);
-    let mut free: Vec<usize> = (0..row.depth).collect();
+    let mut looked = 0;
     let start = Instant::now();
-    let mut time_is_up = false;
+    let mut limit = limits.requests;
     loop {
-        while !time_is_up
-            && begun < limits.requests
-            && let Some(slot) = free.pop()
-        {
-            places[slot] = offsets.next();
-            if row.operation == Operation::Write {
-                stamp(queue.buffer(slot), places[slot]);
-            }
-            queue.prepare(slot, row.operation, places[slot]);
-            begun += 1;
-        }
-        if begun == outcome.requests {
+        requests.begin(limit)?;
+        if requests.begun == outcome.requests {
             break;
         }
-        queue.submit()?;
-        for completion in queue.wait()? {
-            let place = places[completion.slot];
-            outcome.requests += 1;
-            free.push(completion.slot);
-            if !completion.whole {
-                outcome.errors += 1;
-            } else if row.operation == Operation::Read {
-                outcome.wrong += written.wrong(queue.buffer(completion.slot), place);
-            } else {
-                written.insert(place, row.bytes as u64);
-            }
-        }
+        requests.end(&mut outcome, written)?;
         if outcome.requests - looked >= REQUESTS_A_LOOK {
             looked = outcome.requests;
-            time_is_up = start.elapsed() >= limits.duration;
+            if start.elapsed() >= limits.duration {
+                limit = 0;
+            }
         }
     }
     outcome.elapsed = start.elapsed();
@@ -216,6 +189,68 @@ fn measure(
         outcome.errors += u64::from(device.sync_data().is_err());
     }
     Ok(outcome)
+}
+
+/// A row's requests.
+struct Requests<'a> {
+    row: Row,
+    queue: Queue<'a>,
+    offsets: Offsets,
+    /// Where each slot's request goes.
+    places: Vec<u64>,
+    free: Vec<usize>,
+    begun: u64,
+}
+
+impl<'a> Requests<'a> {
+    fn new(row: Row, device: &'a File, size: u64) -> Result<Self, Error> {
+        let bytes = row.bytes as u64;
+        Ok(Self {
+            row,
+            queue: Queue::new(device, row.depth, row.bytes)?,
+            offsets: if row.random {
+                Offsets::random(size, bytes, SEED)
+            } else {
+                Offsets::sequential(size, bytes)
+            },
+            places: vec![0; row.depth],
+            free: (0..row.depth).collect(),
+            begun: 0,
+        })
+    }
+
+    /// Begins as many as there are free slots, but not more than `limit` since the row's beginning.
+    fn begin(&mut self, limit: u64) -> Result<(), Error> {
+        while self.begun < limit
+            && let Some(slot) = self.free.pop()
+        {
+            let place = self.offsets.next();
+            self.places[slot] = place;
+            if self.row.operation == Operation::Write {
+                stamp(self.queue.buffer(slot), place);
+            }
+            self.queue.prepare(slot, self.row.operation, place);
+            self.begun += 1;
+        }
+        self.queue.submit()
+    }
+
+    /// Waits for some to end, and counts them.
+    fn end(&mut self, outcome: &mut Outcome, written: &mut Written) -> Result<(), Error> {
+        for completion in self.queue.wait()? {
+            let place = self.places[completion.slot];
+            self.free.push(completion.slot);
+            outcome.requests += 1;
+            if !completion.whole {
+                outcome.errors += 1;
+            } else if self.row.operation == Operation::Read {
+                outcome.wrong += written.wrong(self.queue.buffer(completion.slot), place);
+            } else {
+                written.insert(place, self.row.bytes as u64);
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
