@@ -2,4 +2,5 @@
 //!
 //! The guest is `journal`: each answer is a record that is durable, and it reads earlier ones back all the while; a wrong one ends its answers.
 
+mod fencing;
 mod rounds;
