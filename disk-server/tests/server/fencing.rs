@@ -1,6 +1,6 @@
 //! Who may write, and from when on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arbiter::State;
 use disk_server::{
@@ -16,6 +16,8 @@ use crate::{
 
 const OLD: [u8; 512] = [0xaa; 512];
 const NEW: [u8; 512] = [0xbb; 512];
+/// Long enough for an answer that comes too early.
+const A_WHILE: Duration = Duration::from_millis(300);
 
 fn bound(term: u64, identity: arbiter::Identity) -> Claim {
     Claim::Bound(Binding { term, identity })
@@ -81,43 +83,32 @@ async fn a_machine_alone_takes_over_once_whatever_disks_it_has() {
 async fn a_write_that_is_late(storage: &Arc<Held>, old: &Rig, new: &Rig) -> Vec<u8> {
     let term = win(&old.arbiter, 0, FIRST).await;
     let mut primary = old.connect(bound(term, FIRST)).await.unwrap();
-    storage.hold(true);
+    let holding = storage.hold();
     primary.start_write(0, &OLD).await;
     storage.until_waiting(1).await;
 
-    let arbiter = new.arbiter.clone();
-    let claimed = tokio::spawn(async move {
-        let term = arbiter.read(TIMEOUT).await.unwrap().term;
-        win(&arbiter, term, SECOND).await
-    });
-    let fenced = old.disks == new.disks;
-    if fenced {
-        // Cut off, with its write still under way: so the claim cannot have been answered.
+    if old.disks == new.disks {
+        let early = new.arbiter.claim(term, SECOND, A_WHILE).await;
+        let early = early.expect_err("a win before the storage was at rest");
+        assert!(early.is_unreachable(), "{early}");
+        // Cut off all the same, with its write under way.
         assert_eq!(primary.reply().await, None);
-        assert!(
-            !claimed.is_finished(),
-            "a win before the storage was at rest"
-        );
-        storage.hold(false);
-    }
-    let term = claimed.await.unwrap();
-    let mut backup = new.connect(bound(term, SECOND)).await.unwrap();
-    if !fenced {
-        // The backup's write is not the one that waits.
+        drop(holding);
+        let term = win(&new.arbiter, term, SECOND).await;
+        assert_eq!(storage.bytes()[..512], OLD);
+        let mut backup = new.connect(bound(term, SECOND)).await.unwrap();
+        assert_eq!(backup.write(0, &NEW).await, Ok(()));
+    } else {
+        let term = win(&new.arbiter, 0, SECOND).await;
+        let mut backup = new.connect(bound(term, SECOND)).await.unwrap();
         let written = backup.start_write(0, &NEW).await;
         storage.until_waiting(2).await;
         storage.let_pass_newest();
-        assert_eq!(
-            backup.reply().await.map(|reply| reply.cookie),
-            Some(written)
-        );
-        storage.hold(false);
-        assert_eq!(
-            primary.reply().await.map(|reply| reply.result),
-            Some(Ok(()))
-        );
-    } else {
-        assert_eq!(backup.write(0, &NEW).await, Ok(()));
+        let reply = backup.reply().await.map(|reply| reply.cookie);
+        assert_eq!(reply, Some(written));
+        drop(holding);
+        let reply = primary.reply().await.map(|reply| reply.result);
+        assert_eq!(reply, Some(Ok(())));
     }
     storage.bytes()[..512].to_vec()
 }
@@ -146,7 +137,7 @@ async fn a_client_that_connects_anew_finds_its_older_writes_ended() {
     let rig = Rig::serving(storage.clone()).await;
     win(&rig.arbiter, 0, FIRST).await;
     let mut older = rig.connect(bound(1, FIRST)).await.unwrap();
-    storage.hold(true);
+    let holding = storage.hold();
     older.start_write(0, &OLD).await;
     storage.until_waiting(1).await;
     let address = rig.disks;
@@ -160,7 +151,7 @@ async fn a_client_that_connects_anew_finds_its_older_writes_ended() {
         !newer.is_finished(),
         "connected with an older write under way"
     );
-    storage.hold(false);
+    drop(holding);
     let mut newer = newer.await.unwrap().unwrap();
     assert_eq!(storage.bytes()[..512], OLD);
     assert_eq!(newer.write(0, &NEW).await, Ok(()));
@@ -198,13 +189,13 @@ async fn a_server_that_stops_lets_what_is_under_way_end() {
     let rig = Rig::serving(storage.clone()).await;
     win(&rig.arbiter, 0, FIRST).await;
     let mut client = rig.connect(bound(1, FIRST)).await.unwrap();
-    storage.hold(true);
+    let holding = storage.hold();
     client.start_write(0, &NEW).await;
     storage.until_waiting(1).await;
     let stopped = tokio::spawn(rig.stop());
     assert_eq!(client.reply().await, None);
     assert!(!stopped.is_finished(), "stopped with a write under way");
-    storage.hold(false);
+    drop(holding);
     stopped.await.unwrap();
     assert_eq!(storage.bytes()[..512], NEW);
 }

@@ -38,10 +38,10 @@ impl Held {
         Arc::new(Self { inside, changed })
     }
 
-    /// From now on writes wait, or those that wait and all others go on.
-    pub fn hold(&self, holding: bool) {
-        self.inside.lock().unwrap().holding = holding;
-        self.changed.notify_all();
+    /// Writes wait until the returned value is dropped.
+    pub fn hold(self: &Arc<Self>) -> Holding {
+        self.inside.lock().unwrap().holding = true;
+        Holding(Arc::clone(self))
     }
 
     /// Lets the newest of the writes that wait go on.
@@ -64,6 +64,16 @@ impl Held {
 
     pub fn bytes(&self) -> Vec<u8> {
         self.inside.lock().unwrap().bytes.clone()
+    }
+}
+
+/// Keeps writes waiting; also a test that fails lets them go on, else its threads would never end.
+pub struct Holding(Arc<Held>);
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.0.inside.lock().unwrap().holding = false;
+        self.0.changed.notify_all();
     }
 }
 

@@ -64,11 +64,11 @@ async fn requests_do_not_wait_for_each_other() {
     let storage = Held::new(4096);
     let rig = Rig::serving(storage.clone()).await;
     let mut client = rig.connect(Claim::TakeOver(FIRST)).await.unwrap();
-    storage.hold(true);
+    let holding = storage.hold();
     let slow = client.start_write(0, &[1; 512]).await;
     storage.until_waiting(1).await;
     assert_eq!(client.read(512, 512).await, Ok(vec![0; 512]));
-    storage.hold(false);
+    drop(holding);
     assert_eq!(client.reply().await.unwrap().cookie, slow);
 }
 
@@ -77,11 +77,11 @@ async fn who_says_goodbye_is_answered_first() {
     let storage = Held::new(4096);
     let rig = Rig::serving(storage.clone()).await;
     let mut client = rig.connect(Claim::TakeOver(FIRST)).await.unwrap();
-    storage.hold(true);
+    let holding = storage.hold();
     let write = client.start_write(0, &[1; 512]).await;
     client.send(Command::Disconnect, 0, 0, 0, &[]).await;
     storage.until_waiting(1).await;
-    storage.hold(false);
+    drop(holding);
     assert_eq!(client.reply().await.unwrap().cookie, write);
     assert_eq!(client.reply().await, None);
 }

@@ -101,3 +101,15 @@ fn what_is_no_such_disk_is_told_so() {
     let error = open("nbd://127.0.0.1:1/disk", &recorder).map(drop);
     assert!(matches!(error, Err(NbdError::Connect { .. })));
 }
+
+/// A session's loop is such a place.
+#[test]
+fn a_disk_can_be_opened_and_granted_from_inside_of_a_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(async {
+        let recorder = Recorder::new();
+        let disk = open(&plain_server(), &recorder).unwrap();
+        disk.grant(Grant::ReadOnly).unwrap();
+        disk.settle();
+    });
+}

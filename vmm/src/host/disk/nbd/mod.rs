@@ -27,8 +27,8 @@ use std::{
     time::Duration,
 };
 
-use disk_server::client::HandshakeError;
-use tokio::sync::{mpsc, oneshot};
+use disk_server::client::{Claim, HandshakeError};
+use tokio::sync::mpsc;
 
 pub use self::address::{AddressError, NbdAddress};
 use self::worker::{Command, Worker};
@@ -99,7 +99,7 @@ impl UnderWay {
 }
 
 impl NbdDisk {
-    /// Connects, to read. Waits for the server, up to 10 s. A server that is gone for longer than
+    /// Connects, to read. Waits for the server, up to 12 s. A server that is gone for longer than
     /// `give_up_after` later on is given up until it is back.
     ///
     /// # Errors
@@ -114,42 +114,54 @@ impl NbdDisk {
             .enable_all()
             .build()
             .map_err(NbdError::Thread)?;
-        let opened = runtime.block_on(connection::open(
-            &address,
-            disk_server::client::Claim::Reader,
-        ));
-        let connection = match opened {
-            Ok(connection) => connection,
-            Err(source) => return Err(NbdError::Connect { address, source }),
-        };
-        let size_bytes = connection.opened().size_bytes;
-        let sectors = size_bytes / SECTOR_BYTES;
-        if sectors == 0 {
-            return Err(NbdError::Empty {
-                address,
-                size_bytes,
-            });
-        }
         let (commands, asked) = mpsc::unbounded_channel();
         let under_way = Arc::<UnderWay>::default();
         let worker = Worker::new(
             disk,
-            address,
+            address.clone(),
             give_up_after,
             sink,
             Arc::clone(&under_way),
             asked,
         );
+        // The caller may be inside a runtime of its own, which must not run another.
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let place = address.clone();
+        let life = async move {
+            let opened = connection::open(&place, Claim::Reader).await;
+            let (described, connection) = match opened {
+                Ok(connection) => (Ok(connection.opened()), Some(connection)),
+                Err(error) => (Err(error), None),
+            };
+            // Nobody waits for it if this fails.
+            let _ = tell.send(described);
+            if let Some(connection) = connection {
+                worker.run(connection).await;
+            }
+        };
         let thread = std::thread::Builder::new()
             .name(format!("disk-{disk}"))
-            .spawn(move || runtime.block_on(worker.run(connection)))
+            .spawn(move || runtime.block_on(life))
             .map_err(NbdError::Thread)?;
-        Ok(Self {
-            sectors,
+        let opened = told.recv().expect("the thread tells what it found");
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(source) => return Err(NbdError::Connect { address, source }),
+        };
+        let made = Self {
+            sectors: opened.size_bytes / SECTOR_BYTES,
             commands: Some(commands),
             under_way,
             thread: Some(thread),
-        })
+        };
+        if made.sectors == 0 {
+            let size_bytes = opened.size_bytes;
+            return Err(NbdError::Empty {
+                address,
+                size_bytes,
+            });
+        }
+        Ok(made)
     }
 
     fn send(&self, command: Command) {
@@ -173,9 +185,9 @@ impl HostDisk for NbdDisk {
     }
 
     fn grant(&self, grant: Grant) -> Result<(), String> {
-        let (tell, told) = oneshot::channel();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
         self.send(Command::Grant { grant, tell });
-        told.blocking_recv()
+        told.recv()
             .unwrap_or_else(|_| Err("the disk's thread has ended".to_owned()))
     }
 

@@ -1,13 +1,16 @@
 //! The disk's thread: one loop while there is a connection, another while there is none.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, mpsc::SyncSender},
+    time::Duration,
+};
 
 use disk_server::{
     client::{Claim, HandshakeError},
     wire::{Binding, ErrorCode},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, sleep_until},
 };
 
@@ -33,14 +36,14 @@ pub(super) enum Command {
     Submit(DiskRequest),
     Grant {
         grant: Grant,
-        tell: oneshot::Sender<Result<(), String>>,
+        tell: SyncSender<Result<(), String>>,
     },
 }
 
 /// A grant that is being asked for at the server.
 struct Wanted {
     claim: Claim,
-    tell: oneshot::Sender<Result<(), String>>,
+    tell: SyncSender<Result<(), String>>,
 }
 
 /// The disk's thread.
