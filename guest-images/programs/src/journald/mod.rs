@@ -92,7 +92,6 @@ impl Journald {
     /// Waits for clients, and serves what they have sent. Returns the client that has asked for a shutdown, if one has.
     fn turn(&mut self) -> Option<usize> {
         self.wait(-1);
-        self.connections.retain(|connection| !connection.is_over());
         self.accept();
         for connection in &mut self.connections {
             if connection.wants_to_read() {
@@ -102,6 +101,10 @@ impl Journald {
         let closer = self.serve();
         for connection in &mut self.connections {
             connection.write();
+        }
+        // Now, since nothing may happen for long. (The client that closes is told by its place.)
+        if closer.is_none() {
+            self.connections.retain(|connection| !connection.is_over());
         }
         closer
     }

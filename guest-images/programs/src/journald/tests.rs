@@ -167,9 +167,7 @@ fn nonsense_is_answered_and_a_long_line_ends_the_connection() {
     );
     say(&client, &"x".repeat(1000));
     assert!(matches!(setting.lines(&mut client, 1)[0], Answer::Error(_)));
-    while !setting.journald.connections.is_empty() {
-        setting.journald.turn();
-    }
+    assert!(setting.journald.connections.is_empty());
 }
 
 #[test]
