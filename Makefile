@@ -45,7 +45,7 @@ images: toolchain packages ## The guest images; prints where they lie
 differential: toolchain packages ## Random instructions on KVM and on the software CPU (CASES=…, SEED=…)
 	@cargo run $(CARGO_FLAGS) --release --package lockstep-differential --bin differential -- --cases $(CASES) --seed $(SEED)
 
-bench: build ## The figures of docs/performance.md (BENCH_FLAGS='exits cpu log latency failover')
+bench: build ## The figures of docs/performance.md (BENCH_FLAGS='exits cpu log latency failover disk disk-server')
 	@scripts/images.sh >/dev/null
 	@scripts/with-images.sh cargo bench $(CARGO_FLAGS) --package lockstep-benches --bench figures -- $(BENCH_FLAGS)
 

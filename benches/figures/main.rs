@@ -1,10 +1,11 @@
 //! `make bench`: the figures of `docs/performance.md`, side by side in one run.
 //!
-//! `cargo bench --bench figures -- SECTION…` prints some of them: `exits`, `cpu`, `log`, `latency`, `failover`.
+//! `cargo bench --bench figures -- SECTION…` prints some of them: `exits`, `cpu`, `log`, `latency`, `failover`, `disk`, `disk-server`.
 
 #![allow(clippy::print_stdout)]
 
 mod cpu;
+mod disk;
 mod exits;
 mod failover;
 mod latency;
@@ -16,12 +17,14 @@ fn main() {
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let sections: [(&str, fn()); 5] = [
+    let sections: [(&str, fn()); 7] = [
         ("exits", exits::print),
         ("cpu", cpu::print),
         ("log", log::print),
         ("latency", latency::print),
         ("failover", failover::print),
+        ("disk", disk::print),
+        ("disk-server", disk::print_served),
     ];
     for (name, print) in sections {
         if wanted.is_empty() || wanted.iter().any(|section| section == name) {

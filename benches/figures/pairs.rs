@@ -25,8 +25,13 @@ pub const ENGINES: [EngineKind; 2] = [EngineKind::Kvm, EngineKind::Soft];
 pub struct Served {
     /// The rig. The pair is in it, if it is one.
     pub rig: Rig,
-    _alone: Option<Process>,
-    _folder: Option<tempfile::TempDir>,
+    alone: Option<Alone>,
+}
+
+/// A machine without a backup.
+struct Alone {
+    _process: Process,
+    folder: tempfile::TempDir,
 }
 
 /// What a pair is made of.
@@ -41,23 +46,32 @@ pub async fn pair(engine: EngineKind, guest: Guest) -> Served {
 
 /// Starts a pair and waits until its guest says that it is ready.
 pub async fn pair_of(options: RigOptions) -> Served {
-    let mut rig = Rig::new(options).expect("a rig");
-    rig.start_pair().await.expect("a pair");
-    rig.wait_until_ready(Member::Primary)
+    let mut served = started_pair_of(options).await;
+    served
+        .rig
+        .wait_until_ready(Member::Primary)
         .await
         .expect("the guest serves");
-    Served {
-        rig,
-        _alone: None,
-        _folder: None,
-    }
+    served
+}
+
+/// Starts a pair. Its guest may still boot.
+pub async fn started_pair_of(options: RigOptions) -> Served {
+    let mut rig = Rig::new(options).expect("a rig");
+    rig.start_pair().await.expect("a pair");
+    Served { rig, alone: None }
 }
 
 /// Starts the same machine with `lockstep run`.
 pub async fn alone(engine: EngineKind, guest: Guest) -> Served {
-    let options = options(engine, guest);
+    alone_of(options(engine, guest)).await
+}
+
+/// Starts a pair's machine with `lockstep run`, and its disk's server, if it has one. Its guest may still boot.
+pub async fn alone_of(options: RigOptions) -> Served {
     let folder = tempfile::tempdir().expect("a folder");
-    let images = options.images.clone();
+    let (images, engine) = (options.images.clone(), options.engine);
+    let guest = images.guest;
     let mut command = Command::new(&options.program);
     command.args([
         "run",
@@ -68,21 +82,30 @@ pub async fn alone(engine: EngineKind, guest: Guest) -> Served {
         "--tap",
         TAP,
     ]);
-    command.args(["--console", "none", "--cmdline", &images.command_line]);
+    command.arg("--console").arg(folder.path().join("console"));
+    command.args(["--cmdline", &images.command_line]);
     command.arg("--kernel").arg(&images.kernel);
     if let Some(initrd) = &images.initrd {
         command.arg("--initrd").arg(initrd);
     }
+    let mut rig = Rig::new(options).expect("a rig");
+    if let Some(disk) = rig.disk_option(Host::Primary) {
+        command.args(["--disk", &disk]);
+    }
+    if rig.decider() == Some(Member::DiskServer) {
+        rig.start_arbiter().await.expect("a disk server");
+    }
     let stderr: PathBuf = folder.path().join("stderr");
-    let rig = Rig::new(options).expect("a rig");
     let process = rig
         .network()
         .on_host(Host::Primary, || Process::start("run", command, &stderr));
-    let process = process.expect("a host").expect("lockstep runs");
+    let process = process.expect("a host");
     Served {
         rig,
-        _alone: Some(process),
-        _folder: Some(folder),
+        alone: Some(Alone {
+            _process: process.expect("lockstep runs"),
+            folder,
+        }),
     }
 }
 
@@ -93,6 +116,17 @@ impl Served {
             .connect(window, PATIENCE)
             .await
             .expect("the guest's service")
+    }
+
+    /// What the guest has printed so far.
+    pub fn console(&self) -> String {
+        match &self.alone {
+            // It may not be there yet.
+            Some(alone) => {
+                std::fs::read_to_string(alone.folder.path().join("console")).unwrap_or_default()
+            }
+            None => self.rig.console(Member::Primary).expect("a console"),
+        }
     }
 
     /// What a host has sent on the channel so far.

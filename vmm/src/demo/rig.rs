@@ -145,6 +145,13 @@ impl Rig {
         Some(disk.image(self.folder.path(), host))
     }
 
+    /// The value of `--disk` for a machine on `host`, if the pair has a disk.
+    #[must_use]
+    pub fn disk_option(&self, host: Host) -> Option<String> {
+        let disk = self.options.disk.as_ref()?;
+        Some(disk.option(self.folder.path(), host))
+    }
+
     /// Who decides which replica is live: the disk server, if there is one; `None`: a file.
     #[must_use]
     pub fn decider(&self) -> Option<Member> {
@@ -411,8 +418,8 @@ impl Rig {
         }
         option("--cmdline", &images.command_line);
         option("--memory", &images.guest.memory());
-        if let Some(disk) = &self.options.disk {
-            option("--disk", &disk.option(self.folder.path(), host));
+        if let Some(disk) = self.disk_option(host) {
+            option("--disk", &disk);
         }
         option("--tap", &TAP);
         option("--console", &self.path(member, "console"));
