@@ -274,10 +274,6 @@ mod tests {
             Event::ClaimWon { term: 2 },
             Event::ClaimLost { term: 2 },
             Event::Live { term: 2 },
-            Event::Disk {
-                what: "failed".into(),
-                text: "disk 0 (image): a write failed".into(),
-            },
             Event::Halted {
                 reason: "a \"quoted\"\nreason".into(),
             },
@@ -301,6 +297,10 @@ mod tests {
             Event::Engine {
                 engine: EngineKind::Soft,
                 why: "it was asked for".into(),
+            },
+            Event::Disk {
+                what: "failed".into(),
+                text: "disk 0 (image): a write failed".into(),
             },
         ]
     }
@@ -353,6 +353,10 @@ mod tests {
         assert_eq!(
             json(events[12].clone()),
             r#"{"time_ns":5,"mono_ns":7,"event":"engine","engine":"soft","why":"it was asked for"}"#
+        );
+        assert_eq!(
+            json(events.last().cloned().unwrap()),
+            r#"{"time_ns":5,"mono_ns":7,"event":"disk","what":"failed","text":"disk 0 (image): a write failed"}"#
         );
     }
 
