@@ -1,9 +1,8 @@
 //! A raw image: a file or a block device, locked for as long as it is open.
 //!
-//! The lock is one of the open file description (fcntl(2), `F_OFD_SETLK`): the kernel lets go of it
-//! when the last reference to the description is gone. A thread inside a write holds one, so that a
-//! process that was killed keeps the lock until its writes have ended: whoever gets it next can rely
-//! on that.
+//! The kernel lets go of the lock ([`lock`](crate::lock)) when the last reference to the open file
+//! description is gone. A thread inside a write holds one, so that a process that was killed keeps
+//! the lock until its writes have ended: whoever gets it next can rely on that.
 
 use std::{
     fs::{File, OpenOptions},
@@ -19,7 +18,10 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
-use crate::{DiskServerError, Storage};
+use crate::{
+    DiskServerError, Storage,
+    lock::{self, LockError},
+};
 
 /// Between two looks at a lock that somebody else holds.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -58,7 +60,7 @@ impl Image {
             let error = io::Error::other("it is neither a file nor a block device");
             return Err(fail("use", error));
         }
-        if !lock(&file, read_only, patience).map_err(|error| fail("lock", error))? {
+        if !lock(&file, !read_only, patience).map_err(|error| fail("lock", error))? {
             let path = PathBuf::from(path);
             return Err(DiskServerError::Locked { path });
         }
@@ -138,41 +140,18 @@ impl Storage for Image {
 }
 
 /// Locks the whole file; gives whether the lock could be had within `patience`.
-fn lock(file: &File, shared: bool, patience: Duration) -> io::Result<bool> {
+fn lock(file: &File, exclusive: bool, patience: Duration) -> io::Result<bool> {
     let begun = Instant::now();
     loop {
-        match try_lock(file, shared) {
+        match lock::lock(file, exclusive) {
             Ok(()) => return Ok(true),
-            Err(error) if is_held(&error) && begun.elapsed() < patience => {
+            Err(LockError::Taken { .. }) if begun.elapsed() < patience => {
                 // Of a server that was killed, and whose last writes are still on their way.
                 std::thread::sleep(LOCK_PAUSE);
             }
-            Err(error) if is_held(&error) => return Ok(false),
-            Err(error) => return Err(error),
+            Err(LockError::Taken { .. }) => return Ok(false),
+            Err(LockError::Refused(error)) => return Err(error),
         }
-    }
-}
-
-fn is_held(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES))
-}
-
-fn try_lock(file: &File, shared: bool) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let lock = libc::flock {
-        l_type: if shared { libc::F_RDLCK } else { libc::F_WRLCK } as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        // To the end, wherever that is.
-        l_len: 0,
-        // Must be 0 for locks of open file descriptions.
-        l_pid: 0,
-    };
-    // SAFETY: the descriptor is that of `file`, which is borrowed; `lock` is a whole `struct flock`, which the kernel only reads.
-    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
     }
 }
 

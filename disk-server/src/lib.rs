@@ -27,6 +27,7 @@ pub mod client;
 mod error;
 pub mod fence;
 mod image;
+pub mod lock;
 mod server;
 mod storage;
 pub mod wire;

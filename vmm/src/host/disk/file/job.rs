@@ -184,6 +184,11 @@ impl Job {
         }
     }
 
+    /// Whether it is to have writes last.
+    pub(super) fn is_flush(&self) -> bool {
+        self.name == "flush"
+    }
+
     /// What was tried, for the user.
     pub(super) fn describe(&self) -> String {
         let Self { name, range, .. } = self;

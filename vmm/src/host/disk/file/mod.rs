@@ -27,7 +27,6 @@
 mod buffer;
 mod error;
 mod job;
-mod lock;
 mod open;
 mod requests;
 mod ring;
@@ -39,12 +38,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use disk_server::lock::{self, LockError};
 use rustix::fs::{Advice, fadvise};
 
 pub use self::error::DiskOpenError;
 use self::{
     job::{Job, Shape},
-    lock::LockError,
     requests::{Admitted, Requests},
     ring::Ring,
     threads::Pool,

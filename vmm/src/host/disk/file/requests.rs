@@ -25,6 +25,8 @@ struct State {
     under_way: u64,
     /// Changes that were admitted.
     changes: u64,
+    /// A flush has failed: the kernel tells of lost writes once (fsync(2)), and later flushes would lie.
+    lost_writes: bool,
 }
 
 /// A job, and what it counts as.
@@ -49,11 +51,17 @@ impl Requests {
         let mut state = self.lock();
         state.under_way += 1;
         let may = !changes || state.may_change;
+        let lies = job.is_flush() && state.lost_writes;
         let changes = changes && may;
         state.changes += u64::from(changes);
         drop(state);
         if !may {
             job.refuse("this process may not change the disk (it is read-only, or not granted)");
+        }
+        if lies {
+            job.refuse(
+                "an earlier flush failed, and what was written before it may be lost: start again to go on",
+            );
         }
         Admitted { job, changes }
     }
@@ -61,11 +69,14 @@ impl Requests {
     /// Tells how a request ended.
     pub(super) fn complete(&self, ended: Admitted) {
         let Admitted { job, changes } = ended;
-        let (request, what) = (job.request(), job.describe());
+        let (request, what, is_flush) = (job.request(), job.describe(), job.is_flush());
         let result = job.outcome().map_err(|error| {
             self.tell(what, error.clone());
             DiskError::Failed(error)
         });
+        if is_flush && result.is_err() {
+            self.lock().lost_writes = true;
+        }
         let disk = self.disk;
         self.sink.complete(DiskCompletion {
             disk,
@@ -115,5 +126,59 @@ impl Requests {
     /// The counts are changed in one step each, so a panic elsewhere leaves them right.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        effect::{DiskOperation, DiskRequest},
+        host::disk::file::job::Shape,
+    };
+
+    #[derive(Default)]
+    struct Ends(Mutex<Vec<bool>>);
+
+    impl DiskSink for Ends {
+        fn complete(&self, completion: DiskCompletion) {
+            self.0.lock().unwrap().push(completion.result.is_ok());
+        }
+
+        fn tell(&self, _event: DiskEvent) {}
+    }
+
+    fn job(operation: DiskOperation) -> Job {
+        let request = DiskRequest {
+            disk: 0,
+            id: 0,
+            operation,
+        };
+        let shape = Shape {
+            bytes: 512,
+            direct: false,
+            memory_alignment: 1,
+        };
+        Job::new(request, shape)
+    }
+
+    #[test]
+    fn after_a_flush_that_failed_no_other_says_that_all_is_well() {
+        let ends = Arc::<Ends>::default();
+        let sink = Arc::clone(&ends) as Arc<dyn DiskSink>;
+        let requests = Requests::new(0, "image".to_owned(), sink);
+        let end_with = |operation, result| {
+            let mut admitted = requests.admit(job(operation), false);
+            if admitted.job.next().is_some() {
+                admitted.job.ended(result);
+            }
+            requests.complete(admitted);
+        };
+        end_with(DiskOperation::Flush, Ok(0));
+        end_with(DiskOperation::Flush, Err(rustix::io::Errno::IO));
+        end_with(DiskOperation::Flush, Ok(0));
+        let (sector, bytes) = (0, 512);
+        end_with(DiskOperation::Read { sector, bytes }, Ok(512));
+        assert_eq!(*ends.0.lock().unwrap(), [true, false, false, true]);
     }
 }

@@ -1,4 +1,4 @@
-//! The lock on an image, by which the machines of one host keep off each other's disks.
+//! The lock on an image, by which the machines and servers of one host keep off each other's disks.
 //!
 //! It is an open file description lock (fcntl_locking(2)) on the whole file: it conflicts with every lock on any part of it by anybody else,
 //! other virtual machine monitors' locks on single bytes included, and ends with the description: when the process is gone *and* what it had under way in the
@@ -8,15 +8,21 @@ use std::{fs::File, io, os::fd::AsRawFd};
 
 /// Why the lock was not to be had.
 #[derive(Debug)]
-pub(super) enum LockError {
+pub enum LockError {
     /// Somebody else has it: the process, where the kernel tells.
-    Taken { pid: Option<i32> },
+    Taken {
+        /// Which process.
+        pid: Option<i32>,
+    },
     /// The file system's answer.
     Refused(io::Error),
 }
 
 /// Takes the whole of `file`: for this description alone, or shared with others that only read. A lock that it has already is changed into this one.
-pub(super) fn lock(file: &File, exclusive: bool) -> Result<(), LockError> {
+///
+/// # Errors
+/// See [`LockError`].
+pub fn lock(file: &File, exclusive: bool) -> Result<(), LockError> {
     let kind = match exclusive {
         true => libc::F_WRLCK,
         false => libc::F_RDLCK,
@@ -34,7 +40,10 @@ pub(super) fn lock(file: &File, exclusive: bool) -> Result<(), LockError> {
 }
 
 /// Lets go.
-pub(super) fn unlock(file: &File) -> io::Result<()> {
+///
+/// # Errors
+/// The file system's answer.
+pub fn unlock(file: &File) -> io::Result<()> {
     control(file, libc::F_OFD_SETLK, &mut whole_file(libc::F_UNLCK))
 }
 
