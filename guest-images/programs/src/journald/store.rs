@@ -1,7 +1,7 @@
 //! The journal's file: records are appended, and durable when [`Store::append`] returns.
 //!
 //! What always holds: the file begins with the records of `chain`, all of them durable. What is behind them is no record that
-//! anybody was told of, and is cut off before anything is appended.
+//! anybody was told of; it is cut off as soon as that works, and in any case before anything is appended.
 
 use std::fs::{File, OpenOptions};
 use std::io::Error;
@@ -66,6 +66,8 @@ impl Store {
             .and_then(|()| self.file.sync_data());
         if let Err(error) = written {
             self.tail = true;
+            // If this fails too, it is tried again before the next append.
+            let _ = self.cut_tail();
             return Err(error);
         }
         self.chain = chain;
@@ -125,6 +127,7 @@ fn read_full(file: &File, buffer: &mut [u8], at: u64) -> Result<usize, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::{AsRawFd, FromRawFd};
     use std::path::PathBuf;
 
     use super::*;
@@ -225,6 +228,36 @@ mod tests {
         let (store, torn) = Store::open(&path).expect("opened");
         assert_eq!((texts(&store), torn), (vec!["one".into(), "two".into()], 0));
         let _ = std::fs::remove_file(&path);
+    }
+
+    /// A file in memory that may become shorter, but no longer than three records.
+    fn file_that_does_not_grow() -> File {
+        // SAFETY: a string that outlives the call; the file descriptor is new and nobody else's.
+        let file = unsafe {
+            let file = libc::memfd_create(c"journal".as_ptr(), libc::MFD_ALLOW_SEALING);
+            assert!(file >= 0, "{}", Error::last_os_error());
+            File::from_raw_fd(file)
+        };
+        file.set_len(3 * RECORD_BYTES as u64).expect("a size");
+        // SAFETY: an operation on a file descriptor of ours.
+        let sealed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_GROW) };
+        assert_eq!(sealed, 0, "{}", Error::last_os_error());
+        file
+    }
+
+    #[test]
+    fn what_a_failed_append_has_left_is_cut_off_at_once() {
+        let mut store = Store {
+            file: file_that_does_not_grow(),
+            chain: Chain::default(),
+            tail: false,
+        };
+        store.append(&payloads(&["one"])).expect("appended");
+        let full = store.append(&payloads(&["two", "three", "four"]));
+        full.expect_err("the file may not grow");
+        let length = store.file.metadata().expect("there").len();
+        assert_eq!(length, RECORD_BYTES as u64);
+        assert_eq!(texts(&store), ["one"]);
     }
 
     #[test]
