@@ -18,6 +18,7 @@ use vmm::{
 };
 
 use crate::{
+    exactness::random::Random,
     images,
     journal::Journal,
     rig::{self, PATIENCE, Scene, ask},
@@ -50,6 +51,13 @@ pub fn options_with(
 pub fn options(engine: EngineKind, access: DiskAccess, failure_timeout: Duration) -> RigOptions {
     let disk = RigDisk::zeros(DISK_BYTES, access);
     options_with(engine, disk, failure_timeout, "")
+}
+
+/// What decides when primaries are killed; another seed can be set.
+#[must_use]
+pub fn kills() -> Random {
+    let seed = std::env::var("LOCKSTEP_KILL_SEED").ok();
+    Random::new(seed.and_then(|seed| seed.parse().ok()).unwrap_or(1))
 }
 
 /// When a round's primary is killed.

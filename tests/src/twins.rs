@@ -51,6 +51,8 @@ pub struct Guest {
     pub command_line: String,
     /// `--memory`.
     pub memory: &'static str,
+    /// Size of its disk, bytes, all zeros at first; 0: it has none. Replays have none in any case.
+    pub disk_bytes: u64,
     /// What it hears while it is recorded.
     pub talk: Talk,
     /// How long one run may take before the test gives up.
@@ -69,6 +71,7 @@ impl Guest {
             initrd: None,
             command_line: command_line.to_owned(),
             memory: "16M",
+            disk_bytes: 0,
             talk: Talk::Nothing,
             limit: Duration::from_secs(120),
         }
@@ -146,6 +149,12 @@ impl Recording {
             "--console",
             "stdio",
         ]);
+        if guest.disk_bytes > 0 {
+            let path = folder.path().join("disk.img");
+            let image = File::create(&path).expect("an image");
+            image.set_len(guest.disk_bytes).expect("an image of zeros");
+            command.arg("--disk").arg(path);
+        }
         // A client is in the middle of a network, the machine on one of its hosts.
         let network = match guest.talk {
             Talk::Requests(_) => Some(Network::enter().expect("a network")),
@@ -198,6 +207,12 @@ impl Recording {
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.folder().join("log")
+    }
+
+    /// The image of its disk, if it has one, as the recorded run has left it.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        self.folder().join("disk.img")
     }
 
     /// Where its files are.

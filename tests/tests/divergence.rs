@@ -11,7 +11,7 @@ use lockstep_tests::{
     twins::{Guest, Recording, Talk},
 };
 use logging_channel::{
-    Digest, Entry, Event, Position,
+    Digest, DiskOutcome, Entry, Event, Position,
     log_file::{LogOptions, LogReader, LogWriter},
 };
 use vmm::{engine::kvm::CountKind, host::Event as Told};
@@ -200,6 +200,50 @@ on_every_engine! {
             };
             bytes[0] ^= 1;
             Shows::Between(index, last(entries, is_output))
+        });
+    }
+
+    /// The guest knows what it has written, and stops: what it did next is missing.
+    fn other_bytes_from_a_disk_show_in_what_the_guest_does_next(engine) {
+        let guest = Guest {
+            disk_bytes: 1 << 20,
+            ..Guest::bare(engine, "journal", "own=60")
+        };
+        let recording = Recording::make(&guest, 1);
+        let has_read = |event: &Event| {
+            matches!(event, Event::Disk { outcome: DiskOutcome::Done { bytes }, .. } if !bytes.is_empty())
+        };
+        for at in [0, 300, 511] {
+            expect_divergence(&recording, "another byte from the disk", |entries| {
+                let index = middle(entries, has_read);
+                let Event::Disk { outcome: DiskOutcome::Done { bytes }, .. } = &mut entries[index].event else {
+                    unreachable!("it was looked for")
+                };
+                bytes[at] ^= 1;
+                // What waited for this read is issued in its place.
+                let next = entries[index..].iter().position(|entry| {
+                    is_output(&entry.event) && entry.at > entries[index].at
+                });
+                Shows::Between(index, index + next.expect("it was not the last"))
+            });
+        }
+        expect_divergence(&recording, "a write that fails", |entries| {
+            let index = middle(entries, |event| {
+                matches!(event, Event::Disk { outcome: DiskOutcome::Done { bytes }, .. } if bytes.is_empty())
+            });
+            let Event::Disk { outcome, .. } = &mut entries[index].event else {
+                unreachable!("it was looked for")
+            };
+            *outcome = DiskOutcome::Failed;
+            Shows::Between(index, last(entries, is_output))
+        });
+        expect_divergence(&recording, "a completion of a request that never was", |entries| {
+            let index = middle(entries, has_read);
+            let Event::Disk { request, .. } = &mut entries[index].event else {
+                unreachable!("it was looked for")
+            };
+            *request += 1_000_000;
+            Shows::AtEntry(index)
         });
     }
 

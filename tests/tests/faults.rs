@@ -239,6 +239,7 @@ fn in_linux() {
         initrd: Some(images::variable("LOCKSTEP_LINUX_INITRD").into()),
         command_line: format!("{command_line} lockstep.run=poweroff"),
         memory: "64M",
+        disk_bytes: 0,
         talk: Talk::Nothing,
         limit: Duration::from_secs(600),
     };

@@ -31,6 +31,7 @@ fn linux() -> (Recording, PathBuf) {
         initrd: Some(images::variable("LOCKSTEP_LINUX_INITRD").into()),
         command_line: format!("{command_line} lockstep.run=poweroff"),
         memory: "64M",
+        disk_bytes: 0,
         talk: Talk::Nothing,
         limit: Duration::from_secs(120),
     };

@@ -69,6 +69,7 @@ fn stock_kernel(command_line: &str) -> Guest {
         initrd: Some(images::variable("LOCKSTEP_LINUX_INITRD_SHELL").into()),
         command_line: command_line.to_owned(),
         memory: "96M",
+        disk_bytes: 0,
         talk: Talk::Nothing,
         limit: Duration::from_secs(600),
     }

@@ -127,6 +127,24 @@ on_every_engine! {
         twins(&guest, "echo end answers=100");
     }
 
+    /// The replays have no disk: all that it said is in the log.
+    fn journal_on_its_own(engine) {
+        let guest = Guest {
+            disk_bytes: 1 << 20,
+            ..Guest::bare(engine, "journal", "own=100")
+        };
+        twins(&guest, "journal end records=100");
+    }
+
+    fn journal_with_a_client(engine) {
+        let guest = Guest {
+            talk: Talk::Requests(60),
+            disk_bytes: 1 << 20,
+            ..Guest::bare(engine, "journal", "net.ip=172.31.0.2 count=60")
+        };
+        twins(&guest, "journal end records=60");
+    }
+
     fn linux_boots_alike(engine) {
         let command_line = images::variable("LOCKSTEP_LINUX_CMDLINE");
         let guest = Guest {
@@ -137,6 +155,7 @@ on_every_engine! {
             initrd: Some(images::variable("LOCKSTEP_LINUX_INITRD").into()),
             command_line: format!("{command_line} lockstep.run=poweroff"),
             memory: "96M",
+            disk_bytes: 0,
             talk: Talk::Nothing,
             limit: Duration::from_secs(600),
         };

@@ -72,4 +72,23 @@ on_every_engine! {
             Ok(())
         });
     }
+
+    /// The disk server has cut the stopped primary off before it let the backup write.
+    fn on_a_disk_server_nothing_is_lost(engine) {
+        for reads in [Reads::Log, Reads::SelfRead] {
+            play(engine, DiskAccess::Server { reads }, async |scene, client| {
+                let told = |event: &Event| {
+                    matches!(event, Event::Disk { what, .. } if what == "cut-off")
+                        || matches!(event, Event::ClaimLost { term: 2 })
+                };
+                assert!(scene.has(Member::Primary, told)?, "it says why it halts");
+                let answered = client.tally().answers();
+                expect_whole(&image(scene, Host::Backup), answered);
+                answers(client, answered + AFTER).await?;
+                drain(client).await?;
+                expect_whole(&image(scene, Host::Backup), client.tally().answers());
+                Ok(())
+            });
+        }
+    }
 }

@@ -2,5 +2,8 @@
 //!
 //! The guest is `journal`: each answer is a record that is durable, and it reads earlier ones back all the while; a wrong one ends its answers.
 
+mod copies;
 mod fencing;
+mod logs;
 mod rounds;
+mod troubles;

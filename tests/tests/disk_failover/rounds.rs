@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use lockstep_tests::{
-    disk::{Kill, Round},
+    disk::{self, Kill, Round},
     engines::EngineKind,
-    random::Random,
 };
 use vmm::{
     demo::DiskAccess,
@@ -19,14 +18,14 @@ const MILLISECONDS: u64 = 250;
 
 /// So many rounds at each named point, with different counts and windows.
 fn at_each_point(engine: EngineKind, access: DiskAccess, rounds: u64) {
-    let mut random = Random::of_kills();
+    let mut random = disk::kills();
     for point in DiskPoint::ALL {
         for _ in 0..rounds {
             let kill = Kill::At {
                 point,
-                count: 1 + random.below(PASSAGES),
+                count: random.up_to(PASSAGES),
             };
-            let window = 1 + random.below(6);
+            let window = random.up_to(6);
             Round {
                 engine,
                 access,
@@ -39,10 +38,10 @@ fn at_each_point(engine: EngineKind, access: DiskAccess, rounds: u64) {
 }
 
 fn at_random_times(engine: EngineKind, access: DiskAccess, rounds: u64) {
-    let mut random = Random::of_kills();
+    let mut random = disk::kills();
     for _ in 0..rounds {
-        let kill = Kill::After(Duration::from_millis(random.below(MILLISECONDS)));
-        let window = 1 + random.below(6);
+        let kill = Kill::After(Duration::from_millis(random.up_to(MILLISECONDS)));
+        let window = random.up_to(6);
         Round {
             engine,
             access,
@@ -55,6 +54,11 @@ fn at_random_times(engine: EngineKind, access: DiskAccess, rounds: u64) {
 
 const LOG: DiskAccess = DiskAccess::File { reads: Reads::Log };
 const SELF: DiskAccess = DiskAccess::File {
+    reads: Reads::SelfRead,
+};
+
+const SERVER: DiskAccess = DiskAccess::Server { reads: Reads::Log };
+const SERVER_SELF: DiskAccess = DiskAccess::Server {
     reads: Reads::SelfRead,
 };
 
@@ -84,6 +88,28 @@ mod soft {
     }
 }
 
+mod soft_on_a_disk_server {
+    use super::*;
+
+    const SOFT: EngineKind = EngineKind::Soft;
+
+    #[test]
+    fn at_each_point_reading_the_log() {
+        at_each_point(SOFT, SERVER, 4);
+    }
+
+    #[test]
+    fn at_each_point_reading_for_itself() {
+        at_each_point(SOFT, SERVER_SELF, 4);
+    }
+
+    #[test]
+    fn at_random_times_either_way() {
+        at_random_times(SOFT, SERVER, 5);
+        at_random_times(SOFT, SERVER_SELF, 5);
+    }
+}
+
 mod kvm {
     use super::*;
 
@@ -102,6 +128,7 @@ mod kvm {
     #[test]
     fn at_random_times_either_way() {
         at_random_times(KVM, LOG, 2);
+        at_random_times(KVM, SERVER, 2);
         at_random_times(KVM, SELF, 2);
     }
 }
