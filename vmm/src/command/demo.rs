@@ -16,12 +16,14 @@ use tokio::{
     sync::watch,
 };
 use vmm::demo::{
-    ArbiterKind, Evidence, Guest, Images, Network, Report, RigOptions, RoundReport,
+    ArbiterKind, DiskAccess, DiskContents, Evidence, Guest, Images, Network, Report, RigDisk,
+    RigOptions, RoundReport,
+    disk_image::{self, FileSystem},
     images::Recipe,
     round::{self, Round, Stage},
     with_causes,
 };
-use vmm::doctor::Choice;
+use vmm::{doctor::Choice, session::disk_config::Reads};
 
 use super::{block_on, machine_args::EngineArg};
 
@@ -29,6 +31,9 @@ use super::{block_on, machine_args::EngineArg};
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 /// How often it is told elsewhere, if nothing else is to be told.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Room for a journal of some hundred thousand records.
+const DISK_BYTES: u64 = 64 << 20;
 
 /// Options of `lockstep demo`.
 #[derive(Args)]
@@ -45,6 +50,16 @@ pub struct DemoArgs {
     /// Do it again, with fresh processes, until it was done so often
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
+    /// Give the pair a disk on a disk server, which is the arbiter as well, and have a second client append records to the guest's journal: all
+    /// that were durable must be on the disk when the guest has shut down
+    #[arg(long)]
+    disk: bool,
+    /// How the replicas come to the disk
+    #[arg(long, value_enum, requires = "disk", default_value = "server")]
+    disk_access: DiskAccessArg,
+    /// How a backup learns what the guest has read from the disk
+    #[arg(long, value_enum, requires = "disk", default_value = "log")]
+    reads: ReadsArg,
     /// Print one JSON object on standard output, and nothing else there
     #[arg(long)]
     json: bool,
@@ -74,7 +89,52 @@ enum GuestArg {
     Bare,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum DiskAccessArg {
+    /// A disk server, which no primary that was taken over from can write to
+    Server,
+    /// One file, which nobody guards, and an arbiter of its own
+    File,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ReadsArg {
+    /// From the log
+    Log,
+    /// It reads the disk itself
+    #[value(name = "self")]
+    SelfRead,
+}
+
 impl DemoArgs {
+    /// The pair's disk, if there is to be one and there can be.
+    fn disk(&self) -> anyhow::Result<Option<RigDisk>> {
+        if !self.disk {
+            return Ok(None);
+        }
+        anyhow::ensure!(
+            matches!(self.guest, GuestArg::Linux),
+            "Only the linux guest has a journal: leave out --guest or --disk"
+        );
+        disk_image::expect_programs()?;
+        let reads = match self.reads {
+            ReadsArg::Log => Reads::Log,
+            ReadsArg::SelfRead => Reads::SelfRead,
+        };
+        Ok(Some(RigDisk {
+            contents: DiskContents::FileSystem {
+                kind: FileSystem::Ext4,
+                bytes: DISK_BYTES,
+            },
+            access: match self.disk_access {
+                DiskAccessArg::Server => DiskAccess::Server { reads },
+                DiskAccessArg::File => DiskAccess::File { reads },
+            },
+            folder: None,
+            primary_fault: None,
+        }))
+    }
+
     fn guest(&self) -> Guest {
         match self.guest {
             GuestArg::Linux => Guest::Linux,
@@ -94,16 +154,17 @@ impl DemoArgs {
 pub fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     // Before a kernel is built for minutes: can there be a network for the pair?
     drop(Network::enter()?);
+    let disk = args.disk()?;
     block_on(async {
         let mut hangup = signal(SignalKind::hangup()).context("Cannot watch for SIGHUP")?;
         tokio::select! {
-            done = play_all(args) => done,
+            done = play_all(args, disk) => done,
             _ = hangup.recv() => Err(anyhow::anyhow!("stopped by SIGHUP")),
         }
     })
 }
 
-async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+async fn play_all(args: &DemoArgs, disk: Option<RigDisk>) -> anyhow::Result<ExitCode> {
     // Once for both replicas: they must agree.
     let Choice { engine, why } = args.engine.resolve();
     tell(&format!("engine {engine}: {why}"));
@@ -112,11 +173,11 @@ async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         images: images(args).await?,
         engine,
         arbiter: ArbiterKind::Tcp,
-        disk: None,
+        disk,
         failure_timeout: None,
         retransmit_after: args.rto_min.map(Duration::from_millis),
     };
-    let mut report = Report::new(engine.name(), args.guest());
+    let mut report = Report::new(engine.name(), args.guest(), options.disk.as_ref());
     for number in 1..=args.rounds {
         let title = if args.rounds > 1 {
             format!("round {number}/{}: ", args.rounds)
@@ -127,7 +188,7 @@ async fn play_all(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         tell_evidence(&round.evidence);
         match round.result {
             Ok(round) => {
-                let text = format!("{title}{} guest on {engine}\n{round}", args.guest());
+                let text = format!("{title}{}\n{round}", report.title());
                 if args.json {
                     tell(&text);
                 } else {
@@ -278,21 +339,32 @@ impl<'a> Progress<'a> {
             Stage::Starting => format!("starting arbiter, backup and primary, {elapsed_s} s"),
             Stage::Booting => format!("the {} guest boots on both, {elapsed_s} s", self.guest),
             Stage::Connecting => format!("connecting to the guest's service, {elapsed_s} s"),
-            Stage::BeforeKill { answers, until } => {
+            Stage::BeforeKill {
+                answers,
+                durable,
+                until,
+            } => {
                 let rate = self.rate(answers);
+                let durable = records(durable);
                 format!(
-                    "{answers} answers, {rate}/s; the primary will be killed in {:.1} s",
+                    "{answers} answers, {rate}/s{durable}; the primary will be killed in {:.1} s",
                     seconds_until(until)
                 )
             }
-            Stage::AfterKill { answers, until } => {
+            Stage::AfterKill {
+                answers,
+                durable,
+                until,
+            } => {
                 let rate = self.rate(answers);
+                let durable = records(durable);
                 format!(
-                    "primary killed; {answers} answers, {rate}/s; {:.1} s to go",
+                    "primary killed; {answers} answers, {rate}/s{durable}; {:.1} s to go",
                     seconds_until(until)
                 )
             }
             Stage::Draining => "waiting for the last answers".into(),
+            Stage::ShuttingDown => format!("the guest shuts down, {elapsed_s} s"),
         }
     }
 
@@ -315,6 +387,12 @@ fn tell(text: &str) {
 /// A standard error that nobody reads is no reason to stop.
 fn write_stderr(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn records(durable: Option<u64>) -> String {
+    durable.map_or_else(String::new, |durable| {
+        format!(", {durable} durable records")
+    })
 }
 
 fn seconds_until(instant: Instant) -> f64 {

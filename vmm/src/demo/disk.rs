@@ -10,12 +10,17 @@
 //! ```
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
 };
 
-use super::{DemoError, Host, network::CLIENT_ADDRESS};
+use super::{
+    DemoError, Host,
+    disk_image::{self, FileSystem},
+    network::CLIENT_ADDRESS,
+};
 use crate::session::disk_config::Reads;
 
 /// Where the disk server serves disks, on the client's network.
@@ -33,6 +38,13 @@ pub enum DiskContents {
     },
     /// What is in this image.
     CopyOf(PathBuf),
+    /// A file system with nothing in it: the same on both hosts.
+    FileSystem {
+        /// Which.
+        kind: FileSystem,
+        /// The disk's size, bytes.
+        bytes: u64,
+    },
 }
 
 /// How the replicas come to their disk.
@@ -95,27 +107,35 @@ impl RigDisk {
 
     /// Makes the images that are not there.
     pub(super) fn make_images(&self, rig_folder: &Path) -> Result<(), DemoError> {
+        let mut first = None;
         for host in [Host::Primary, Host::Backup] {
             let path = self.image(rig_folder, host);
             if !path.exists() {
-                self.make(&path).map_err(|source| DemoError::File {
-                    doing: "make the disk's image",
-                    path,
-                    source,
-                })?;
+                self.make(&path, first.as_deref())?;
             }
+            first.get_or_insert(path);
         }
         Ok(())
     }
 
-    fn make(&self, path: &Path) -> io::Result<()> {
-        let mut image = OpenOptions::new().write(true).create_new(true).open(path)?;
-        match &self.contents {
-            DiskContents::Zeros { bytes } => image.set_len(*bytes),
-            DiskContents::CopyOf(original) => {
-                io::copy(&mut File::open(original)?, &mut image).map(drop)
+    /// Makes the image at `path`, when the other host's, if that is another, is at `first` already.
+    fn make(&self, path: &Path, first: Option<&Path>) -> Result<(), DemoError> {
+        let made = match (&self.contents, first) {
+            (DiskContents::Zeros { bytes }, _) => {
+                create(path).and_then(|image| image.set_len(*bytes))
             }
-        }
+            (DiskContents::CopyOf(original), _) => copy(original, path),
+            // Two that are made are two: each has an identifier of its own.
+            (DiskContents::FileSystem { .. }, Some(first)) => copy(first, path),
+            (DiskContents::FileSystem { kind, bytes }, None) => {
+                return disk_image::make(path, *kind, *bytes);
+            }
+        };
+        made.map_err(|source| DemoError::File {
+            doing: "make the disk's image",
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// The value of `host`'s `--disk`.
@@ -138,6 +158,27 @@ impl RigDisk {
         let image = self.image(rig_folder, Host::Primary);
         format!("{SERVED_NAME}={}", image.display())
     }
+}
+
+/// How the replicas come to it.
+impl fmt::Display for RigDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.access {
+            DiskAccess::File { reads } => write!(f, "one file, reads={}", reads_name(reads)),
+            DiskAccess::Server { reads } => {
+                write!(f, "a disk server's, reads={}", reads_name(reads))
+            }
+            DiskAccess::Private => f.write_str("a copy each"),
+        }
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
+}
+
+fn copy(original: &Path, path: &Path) -> io::Result<()> {
+    io::copy(&mut File::open(original)?, &mut create(path)?).map(drop)
 }
 
 fn reads_name(reads: Reads) -> &'static str {
@@ -187,5 +228,24 @@ mod tests {
         disk.make_images(folder.path()).expect("made");
         let copy = disk.image(folder.path(), Host::Primary);
         assert_eq!(std::fs::read(copy).expect("an image"), b"used");
+    }
+
+    #[test]
+    fn private_file_systems_are_alike() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = RigDisk {
+            contents: DiskContents::FileSystem {
+                kind: FileSystem::Ext4,
+                bytes: 8 << 20,
+            },
+            ..RigDisk::zeros(0, DiskAccess::Private)
+        };
+        disk.make_images(folder.path()).expect("made");
+        let images = [Host::Primary, Host::Backup].map(|host| disk.image(folder.path(), host));
+        images
+            .iter()
+            .for_each(|image| disk_image::check(image).expect("clean"));
+        let [primary, backup] = images.map(|image| std::fs::read(image).expect("an image"));
+        assert!(primary == backup, "they differ");
     }
 }

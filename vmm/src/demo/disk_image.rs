@@ -84,6 +84,18 @@ pub fn journal(image: &Path) -> Result<Vec<u8>, DemoError> {
     std::fs::read(copy.path()).map_err(failed)
 }
 
+/// Finds out whether e2fsprogs is installed.
+///
+/// # Errors
+/// [`DemoError::NoFileSystemProgram`].
+pub fn expect_programs() -> Result<(), DemoError> {
+    for program in ["mke2fs", "e2fsck", "debugfs"] {
+        let tried = Command::new(program).arg("-V").output();
+        tried.map_err(|source| DemoError::NoFileSystemProgram { program, source })?;
+    }
+    Ok(())
+}
+
 fn run(program: &'static str, arguments: &[&str], image: &Path) -> Result<Output, DemoError> {
     Command::new(program)
         .args(arguments)
@@ -112,6 +124,7 @@ mod tests {
 
     #[test]
     fn an_image_is_made_and_found_clean() {
+        expect_programs().expect("e2fsprogs is installed");
         let folder = tempfile::tempdir().expect("a folder");
         for file_system in [FileSystem::Ext2, FileSystem::Ext4] {
             let image = folder.path().join(file_system.name());

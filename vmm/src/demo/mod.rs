@@ -19,15 +19,17 @@
 //! - [`client`]: requests in flight over one connection, and what became of them ([`tally`]).
 //! - [`journal`]: the same for a journal on the guest's disk, and whether all that was durable is on it ([`disk_image`]).
 //! - [`round`]: the demo's story, once.
-//! - [`timeline`] and [`report`]: what it has shown.
+//! - [`timeline`], [`report`] and [`durable`]: what it has shown.
 //!
 //! What always holds: whatever way a [`Rig`] goes, its processes, its network and its files go with it. For that,
 //! a rig stays on the thread that made it: a network namespace belongs to a thread, and so does the tie
 //! that lets children die with their parent. Nothing here prints.
 
 pub mod client;
+mod clients;
 pub mod disk;
 pub mod disk_image;
+pub mod durable;
 mod error;
 pub mod images;
 pub mod journal;
@@ -44,6 +46,7 @@ mod wait;
 pub use crate::host::with_causes;
 pub use client::Client;
 pub use disk::{DiskAccess, DiskContents, RigDisk};
+pub use durable::DurableReport;
 pub use error::DemoError;
 pub use images::{Guest, Images};
 pub use journal::{JournalClient, JournalVerdict};

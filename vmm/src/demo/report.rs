@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Guest, Tally, Timeline, client::Answer, timeline::longest_wait_ms};
+use super::{
+    DurableReport, Guest, RigDisk, Tally, Timeline, client::Answer, timeline::longest_wait_ms,
+};
 
 /// All rounds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -13,6 +15,9 @@ pub struct Report {
     pub engine: String,
     /// Which guest.
     pub guest: String,
+    /// How the replicas came to their disk, if they had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
     /// Every round was faultless, and as many were run as were asked for.
     pub passed: bool,
     /// What kept a round from being run to its end, if anything did.
@@ -25,14 +30,25 @@ pub struct Report {
 impl Report {
     /// No rounds yet.
     #[must_use]
-    pub fn new(engine: &str, guest: Guest) -> Self {
+    pub fn new(engine: &str, guest: Guest, disk: Option<&RigDisk>) -> Self {
         let (engine, guest) = (engine.to_owned(), guest.name().to_owned());
         Self {
             engine,
             guest,
+            disk: disk.map(RigDisk::to_string),
             passed: false,
             error: None,
             rounds: Vec::new(),
+        }
+    }
+
+    /// What ran on what, a few words.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let Self { guest, engine, .. } = self;
+        match &self.disk {
+            Some(disk) => format!("{guest} guest on {engine}, disk: {disk}"),
+            None => format!("{guest} guest on {engine}"),
         }
     }
 }
@@ -72,6 +88,9 @@ pub struct RoundReport {
     pub suspected_because: Option<String>,
     /// The term that the backup won.
     pub term: Option<u64>,
+    /// What became of the guest's journal, if the pair had a disk and the round came so far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durable: Option<DurableReport>,
     /// What went wrong, in sentences; empty if all went well.
     pub faults: Vec<String>,
 }
@@ -106,16 +125,36 @@ impl RoundReport {
             killed_to_first_answer_ms: since_kill(timeline.first_answer_ns),
             suspected_because: timeline.suspected_because.clone(),
             term: timeline.term,
+            durable: None,
             faults,
         };
         report.add_faults();
         report
     }
 
+    /// Adds the journal's part, and its faults.
+    #[must_use]
+    pub fn with_durable(mut self, durable: DurableReport) -> Self {
+        self.faults.extend(durable.faults());
+        self.durable = Some(durable);
+        self
+    }
+
     /// Nothing lost, repeated or out of order, and a failover.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.faults.is_empty()
+    }
+
+    fn in_flight(&self) -> String {
+        let requests = self.in_flight_at_kill;
+        match &self.durable {
+            Some(durable) => format!(
+                "SIGKILL, {requests} requests and {} records in flight",
+                durable.in_flight_at_kill
+            ),
+            None => format!("SIGKILL, {requests} requests in flight"),
+        }
     }
 
     fn add_faults(&mut self) {
@@ -142,7 +181,7 @@ impl RoundReport {
 }
 
 /// To a microsecond, which is what is known.
-fn rounded(ms: f64) -> f64 {
+pub(super) fn rounded(ms: f64) -> f64 {
     (ms * 1000.0).round() / 1000.0
 }
 
@@ -154,7 +193,7 @@ impl fmt::Display for RoundReport {
             .term
             .map(|term| format!("term {term}"))
             .unwrap_or_default();
-        let in_flight = format!("SIGKILL, {} requests in flight", self.in_flight_at_kill);
+        let in_flight = self.in_flight();
         let steps = [
             ("killed", Some(0.0), in_flight.as_str()),
             ("suspected", self.killed_to_suspected_ms, because),
@@ -166,6 +205,10 @@ impl fmt::Display for RoundReport {
         for (step, at_ms, remark) in steps {
             let line = format!("  {step:<13}{:>11}  {remark}", ms(at_ms));
             writeln!(f, "{}", line.trim_end())?;
+        }
+        if let Some(durable) = &self.durable {
+            let first = ms(durable.killed_to_first_durable_ms);
+            writeln!(f, "  first durable{first:>11}")?;
         }
         let Self {
             answers,
@@ -186,7 +229,14 @@ impl fmt::Display for RoundReport {
             ms(Some(self.longest_wait_ms)),
             ms(Some(self.longest_wait_before_ms))
         )?;
+        if let Some(durable) = &self.durable {
+            writeln!(f, "{durable}")?;
+        }
         match self.faults.as_slice() {
+            [] if self.durable.is_some() => write!(
+                f,
+                "  passed: both connections outlived the primary, and so did every durable record"
+            ),
             [] => write!(f, "  passed: the client's connection outlived the primary"),
             faults => write!(f, "  FAILED: {}", faults.join("; ")),
         }
@@ -196,15 +246,18 @@ impl fmt::Display for RoundReport {
 /// A table of all rounds, one line each.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} guest on {}", self.guest, self.engine)?;
+        writeln!(f, "{}", self.title())?;
         write!(
             f,
             "round  answers   lost  repeated  out of order  longest wait       live  first answer"
         )?;
+        if self.disk.is_some() {
+            write!(f, "  durable  first durable")?;
+        }
         for (index, round) in self.rounds.iter().enumerate() {
             write!(
                 f,
-                "\n{:>5}  {:>7}  {:>5}  {:>8}  {:>12}  {:>12}  {:>9}  {:>12}  {}",
+                "\n{:>5}  {:>7}  {:>5}  {:>8}  {:>12}  {:>12}  {:>9}  {:>12}",
                 index + 1,
                 round.answers,
                 round.lost,
@@ -213,8 +266,14 @@ impl fmt::Display for Report {
                 ms(Some(round.longest_wait_ms)),
                 ms(round.killed_to_live_ms),
                 ms(round.killed_to_first_answer_ms),
-                if round.passed() { "passed" } else { "FAILED" },
             )?;
+            if self.disk.is_some() {
+                let durable = round.durable.as_ref();
+                let answered = durable.map_or(0, |durable| durable.answered);
+                let first = durable.and_then(|durable| durable.killed_to_first_durable_ms);
+                write!(f, "  {answered:>7}  {:>13}", ms(first))?;
+            }
+            write!(f, "  {}", if round.passed() { "passed" } else { "FAILED" })?;
         }
         Ok(())
     }
@@ -226,7 +285,7 @@ fn ms(value: Option<f64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::durable::LeftOnDisk, *};
 
     fn answers(times_ms: &[u64]) -> (Tally, Vec<Answer>) {
         let mut tally = Tally::default();
@@ -286,6 +345,42 @@ mod tests {
         ] {
             assert!(json[name].is_number(), "{name} in {json}");
         }
+    }
+
+    #[test]
+    fn a_round_without_a_disk_says_nothing_of_one() {
+        let (tally, answers) = answers(&[10, 15, 30, 32]);
+        let round = RoundReport::new(&tally, &answers, &failover(), 3, Vec::new());
+        let json = serde_json::to_value(&round).expect("plain data");
+        assert_eq!(json.get("durable"), None);
+        assert!(!round.to_string().contains("durable"), "{round}");
+        let mut report = Report::new("soft", Guest::Linux, None);
+        report.rounds.push(round);
+        let table = report.to_string();
+        assert!(
+            table.starts_with("linux guest on soft\n") && !table.contains("durable"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn a_disk_that_failed_fails_the_round() {
+        let (tally, answers) = answers(&[10, 15, 30, 32]);
+        let left = LeftOnDisk {
+            said: 1,
+            ..LeftOnDisk::default()
+        };
+        let timeline = failover();
+        let durable = DurableReport::new(&[], 2, &timeline, &left);
+        let round = RoundReport::new(&tally, &answers, &timeline, 3, Vec::new());
+        let round = round.with_durable(durable);
+        assert!(!round.passed());
+        let text = round.to_string();
+        assert!(
+            text.contains("SIGKILL, 1 requests and 2 records in flight")
+                && text.contains("FAILED: the guest said that there were 1 records"),
+            "{text}"
+        );
     }
 
     #[test]

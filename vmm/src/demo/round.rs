@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!  Starting ─► Booting ─► Connecting ─► BeforeKill ── SIGKILL ──► AfterKill ─► Draining ─► RoundReport
-//!      └──────────┴────────────┴────────────┴─ DemoError                └── faults ──┘
+//!      └──────────┴────────────┴────────────┴─ DemoError                └── faults ──┤           ▲
+//!                                                                                    └► ShuttingDown, if there is a disk
 //! ```
 //!
-//! What goes wrong before the kill is an error: there was no failover to judge. What goes wrong after it is the round's fault.
+//! What goes wrong before the kill is an error: there was no failover to judge. What goes wrong after it is the round's fault. A disk is looked
+//! at when the guest has shut down and no machine uses it.
 
 use std::{
     os::unix::process::ExitStatusExt,
@@ -15,16 +17,13 @@ use std::{
 use tokio::{sync::watch, time::timeout};
 
 use super::{
-    Client, DemoError, Evidence, Member, Rig, RigOptions, RoundReport, Timeline, with_causes,
+    DemoError, DurableReport, Evidence, Host, Member, Rig, RigOptions, RoundReport, Timeline,
+    clients::Clients, disk_image, durable::LeftOnDisk, journal::Durable, with_causes,
 };
 use crate::host::{Event, clock::host_monotonic_ns};
 
-/// Requests in flight. More than one, so that at any moment some are, wherever the guest is in its work.
-const WINDOW: u64 = 4;
 /// How long one step may take that takes no time on an idle host.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often requests are sent to have some in flight at the kill; on an idle host the first time is enough.
-const IN_FLIGHT_TRIES: u32 = 1000;
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the processes are looked at while answers are awaited.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -46,6 +45,8 @@ pub enum Stage {
     BeforeKill {
         /// Answers so far.
         answers: u64,
+        /// Durable records so far, if there is a disk.
+        durable: Option<u64>,
         /// When it will be.
         until: Instant,
     },
@@ -53,11 +54,15 @@ pub enum Stage {
     AfterKill {
         /// Answers so far, those before the kill included.
         answers: u64,
+        /// Durable records so far, if there is a disk.
+        durable: Option<u64>,
         /// When nothing more will be asked.
         until: Instant,
     },
     /// Nothing more is asked; the last answers are waited for.
     Draining,
+    /// The guest unmounts its disk and ends.
+    ShuttingDown,
 }
 
 /// Who is told where the round is. Only the latest stage counts.
@@ -102,59 +107,64 @@ async fn story(
     stage.send_replace(Stage::Booting);
     rig.wait_until_ready(Member::Primary).await?;
     stage.send_replace(Stage::Connecting);
-    let mut client = rig.connect(WINDOW, PATIENCE).await?;
-    before_kill(rig, &mut client, kill_after, stage).await?;
+    let mut clients = Clients::connect(rig).await?;
+    before_kill(rig, &mut clients, kill_after, stage).await?;
 
     expect_pair(rig)?;
-    put_in_flight(&mut client)?;
-    let sent_before = client.tally().requests();
+    clients.put_in_flight()?;
+    let sent_before = clients.sent();
     // The clock first: nothing that the kill causes may seem to come before it.
     let killed_ns = host_monotonic_ns();
     rig.kill(Member::Primary)?;
 
     let mut faults = Vec::new();
-    if let Err(error) = after_kill(rig, &mut client, kill_after, stage).await {
-        faults.push(with_causes(&error));
-    }
+    let journal = match after_kill(rig, &mut clients, kill_after, stage).await {
+        Ok(journal) => journal,
+        Err(error) => {
+            faults.push(with_causes(&error));
+            None
+        }
+    };
     faults.extend(check_primary(rig).await?);
-    let timeline = Timeline::new(killed_ns, &rig.events(Member::Backup)?, client.answers());
-    Ok(RoundReport::new(
-        client.tally(),
-        client.answers(),
+    let timeline = Timeline::new(killed_ns, &rig.events(Member::Backup)?, clients.answers());
+    let report = RoundReport::new(
+        clients.counter().tally(),
+        clients.answers(),
         &timeline,
-        sent_before,
+        sent_before.requests,
         faults,
-    ))
+    );
+    Ok(match journal {
+        Some((answered, left)) => {
+            let records = sent_before.records;
+            report.with_durable(DurableReport::new(&answered, records, &timeline, &left))
+        }
+        None => report,
+    })
 }
 
-/// `kill_after` from the first answer on.
+/// `kill_after` from the first answers on.
 async fn before_kill(
     rig: &mut Rig,
-    client: &mut Client,
+    clients: &mut Clients,
     kill_after: Duration,
     stage: &StageSender,
 ) -> Result<(), DemoError> {
-    client.fill_window()?;
-    next_answer(rig, client, BOTH).await?;
+    clients.fill_windows()?;
+    while !clients.all_answered() {
+        clients.fill_windows()?;
+        next_answer(rig, clients, BOTH).await?;
+    }
     let until = Instant::now() + kill_after;
     while Instant::now() < until {
-        let answers = client.tally().answers();
-        stage.send_replace(Stage::BeforeKill { answers, until });
-        client.fill_window()?;
+        stage.send_replace(Stage::BeforeKill {
+            answers: clients.counter().tally().answers(),
+            durable: clients.durable_records(),
+            until,
+        });
+        clients.fill_windows()?;
         // An answer is waited for beyond `until`, should it take that long: the kill then comes with requests in flight all the same.
-        next_answer(rig, client, BOTH).await?;
-    }
-    Ok(())
-}
-
-/// Sends until requests are on their way to which no answer has come. (Sending wakes the guest, which may be faster than we are.)
-fn put_in_flight(client: &mut Client) -> Result<(), DemoError> {
-    for _ in 0..IN_FLIGHT_TRIES {
-        while client.take_arrived()?.is_some() {}
-        client.fill_window()?;
-        if client.take_arrived()?.is_none() {
-            break;
-        }
+        next_answer(rig, clients, BOTH).await?;
     }
     Ok(())
 }
@@ -174,47 +184,100 @@ fn expect_pair(rig: &Rig) -> Result<(), DemoError> {
     Ok(())
 }
 
-/// As long again, and until the last request is answered.
+/// As long again, and until the last request is answered; and if there is a disk, until the guest has left it.
 async fn after_kill(
     rig: &mut Rig,
-    client: &mut Client,
+    clients: &mut Clients,
     duration: Duration,
     stage: &StageSender,
-) -> Result<(), DemoError> {
+) -> Result<Option<(Vec<Durable>, LeftOnDisk)>, DemoError> {
     let until = Instant::now() + duration;
     while Instant::now() < until {
-        let answers = client.tally().answers();
-        stage.send_replace(Stage::AfterKill { answers, until });
-        client.fill_window()?;
-        next_answer(rig, client, SURVIVOR).await?;
+        stage.send_replace(Stage::AfterKill {
+            answers: clients.counter().tally().answers(),
+            durable: clients.durable_records(),
+            until,
+        });
+        clients.fill_windows()?;
+        next_answer(rig, clients, SURVIVOR).await?;
     }
     stage.send_replace(Stage::Draining);
-    while client.tally().in_flight() > 0 {
-        next_answer(rig, client, SURVIVOR).await?;
+    while clients.in_flight() {
+        next_answer(rig, clients, SURVIVOR).await?;
     }
-    Ok(())
+    shut_down(rig, clients, stage).await
 }
 
 /// The next answer, unless one of `replicas` or whoever decides ends, or it takes too long.
 async fn next_answer(
     rig: &mut Rig,
-    client: &mut Client,
+    clients: &mut Clients,
     replicas: &[Member],
 ) -> Result<(), DemoError> {
     let decider = rig.decider();
     let what = "an answer from the guest";
     let asked = Instant::now();
     while asked.elapsed() < PATIENCE {
-        if let Ok(answer) = timeout(CHECK_INTERVAL, client.next_answer()).await {
-            return answer.map(drop);
+        if let Ok(answer) = timeout(CHECK_INTERVAL, clients.next_answer()).await {
+            return answer;
         }
         for member in replicas.iter().chain(&decider) {
             rig.member(*member)?.expect_running(what)?;
         }
     }
-    Err(DemoError::TimedOut {
+    Err(no_answer(what))
+}
+
+fn no_answer(what: &str) -> DemoError {
+    DemoError::TimedOut {
         what: what.into(),
         waited: PATIENCE,
+    }
+}
+
+/// Has a guest with a journal unmount its disk and end, and looks at what is then on the disk.
+async fn shut_down(
+    rig: &mut Rig,
+    clients: &mut Clients,
+    stage: &StageSender,
+) -> Result<Option<(Vec<Durable>, LeftOnDisk)>, DemoError> {
+    let (Some(mut journal), Some(image)) = (clients.take_journal(), rig.image(Host::Backup)) else {
+        return Ok(None);
+    };
+    stage.send_replace(Stage::ShuttingDown);
+    let asked = timeout(PATIENCE, journal.shut_down()).await;
+    let said = asked.map_err(|_| no_answer("the guest's journal to shut down"))??;
+    // The guest waits for that.
+    let answered = journal.hang_up();
+    expect_shutdown(rig).await?;
+    let file_system_fault = match disk_image::check(&image) {
+        Ok(()) => None,
+        Err(DemoError::Image { said, .. }) => Some(said),
+        Err(error) => return Err(error),
+    };
+    let left = LeftOnDisk {
+        said,
+        journal: disk_image::journal(&image)?,
+        file_system_fault,
+    };
+    Ok(Some((answered, left)))
+}
+
+/// Waits until the guest has ended by itself, and the backup with it.
+async fn expect_shutdown(rig: &mut Rig) -> Result<(), DemoError> {
+    let what = "the guest's end";
+    let ended = |event: &Event| matches!(event, Event::Ended { reason, .. } if reason == "Reset");
+    rig.wait_for_event(Member::Backup, what, PATIENCE, ended)
+        .await?;
+    let status = rig.wait_for_end(Member::Backup, PATIENCE).await?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(DemoError::Ended {
+        name: Member::Backup.name(),
+        status,
+        what: format!("{what} to be that of the session, too"),
+        last_words: None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! When what happened around a failover: pure. All times are `CLOCK_MONOTONIC`, nanoseconds, which all processes of a host share.
 
-use super::client::Answer;
+use super::{client::Answer, journal::Durable};
 use crate::host::{Event, StampedEvent};
 
 /// A failover, step by step. A step that was not reached is `None`.
@@ -54,10 +54,18 @@ impl Timeline {
     /// How many of `answers` the primary gave: a backup lets nothing go before it has the term, and the client reads at once.
     #[must_use]
     pub fn answers_of_primary(&self, answers: &[Answer]) -> usize {
-        match self.claimed_ns {
-            Some(claimed_ns) => answers.partition_point(|answer| answer.mono_ns < claimed_ns),
-            None => answers.len(),
-        }
+        answers.partition_point(|answer| self.is_primarys(answer.mono_ns))
+    }
+
+    /// The same for records that were answered as durable.
+    #[must_use]
+    pub fn durable_of_primary(&self, durable: &[Durable]) -> usize {
+        durable.partition_point(|durable| self.is_primarys(durable.mono_ns))
+    }
+
+    fn is_primarys(&self, mono_ns: u64) -> bool {
+        self.claimed_ns
+            .is_none_or(|claimed_ns| mono_ns < claimed_ns)
     }
 
     /// Time from the kill to `step`, milliseconds.

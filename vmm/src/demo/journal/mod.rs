@@ -9,7 +9,7 @@ mod verdict;
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use guest_journal::{Answer, Chain, READ_LIMIT, Request};
-pub use guest_journal::{Fault, PORT as JOURNAL_PORT, Payload, Record, read_back};
+pub use guest_journal::{Fault, PORT as JOURNAL_PORT, Payload, RECORD_BYTES, Record, read_back};
 pub use verdict::JournalVerdict;
 
 use super::{DemoError, lines::Lines};
@@ -123,6 +123,12 @@ impl JournalClient {
     #[must_use]
     pub fn durable(&self) -> &[Durable] {
         &self.durable
+    }
+
+    /// Ends the connection; returns the same as [`Self::durable`].
+    #[must_use]
+    pub fn hang_up(self) -> Vec<Durable> {
+        self.durable
     }
 
     /// The whole journal, other clients' records included, over the connection: nothing may be in flight.
