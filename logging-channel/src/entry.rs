@@ -3,6 +3,8 @@
 //! An [`Entry`] says that at [`Position`] `at` in the guest's instruction stream the event
 //! happened. A replica's state after a position is a function of its initial state and the
 //! entries up to that position, and of nothing else.
+//!
+//! Bytes are handed to serde in one piece: one by one they have the same form and take far longer.
 
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +119,7 @@ pub enum DiskOutcome {
     /// It is done.
     Done {
         /// What was read; empty for a request that reads nothing.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// It is done, and every replica does it for itself: what it reads is not in the log.
@@ -164,16 +167,19 @@ pub enum Event {
     /// A frame was received: it enters the network card's receive ring here.
     Frame {
         /// The Ethernet frame without a virtio header, at most 65,562 bytes.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// Bytes were typed on the console: they enter the serial port's FIFO here.
     ConsoleInput {
         /// At most the free room of the FIFO.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// Random bytes for the entropy device's oldest request.
     Entropy {
         /// As many bytes as the request asked for.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// On a clock of exits: an interrupt waits and the guest takes none here. From here the engine single-steps until it does, until an exit,
@@ -219,6 +225,7 @@ pub enum Event {
         /// In ascending order, within the delta too.
         ranges: Vec<PageRange>,
         /// The pages' bytes, one after the other, in one zstd frame that tells its content's size.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// The end of a state delta: the guest goes on from this state, with all its pages put into memory. Counts as an exit: what
@@ -227,6 +234,7 @@ pub enum Event {
         /// How many `Pages` belong to it.
         parts: u32,
         /// The engine's state, in one zstd frame that tells its content's size.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// A request to a disk ended: the guest is told here.

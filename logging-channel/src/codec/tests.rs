@@ -244,6 +244,17 @@ proptest! {
     }
 
     #[test]
+    fn bytes_in_one_piece_have_the_form_of_bytes_one_by_one(
+        bytes in prop::collection::vec(any::<u8>(), 0..70_000),
+    ) {
+        let one_by_one = canonical_bytes(&bytes);
+        let outcome = canonical_bytes(&DiskOutcome::Done { bytes: bytes.clone() });
+        prop_assert_eq!(&outcome[1..], &one_by_one[..]);
+        let read: DiskOutcome = from_canonical_bytes(&outcome).expect("just written");
+        prop_assert_eq!(read, DiskOutcome::Done { bytes });
+    }
+
+    #[test]
     fn random_batches_never_panic_and_decode_in_sequence(
         payload in prop::collection::vec(any::<u8>(), 0..2000),
     ) {
