@@ -1,6 +1,7 @@
 //! `lockstep demo`: what it shows, and that nothing of it is left, however it ends.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::File,
     io::Read,
     os::unix::process::ExitStatusExt,
@@ -16,6 +17,9 @@ use tempfile::TempDir;
 /// Generous: only a failure waits for so long.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// Long enough that a busy machine parts no pair.
+const CALM_MS: &str = "20000";
+
 /// A demo whose temporary files lie in a folder of its own.
 struct Demo {
     folder: TempDir,
@@ -24,11 +28,29 @@ struct Demo {
 
 impl Demo {
     fn new(kernel: &Path, options: &[&str]) -> Self {
+        let mut arguments: Vec<OsString> = ["--guest", "bare", "--kernel"].map(Into::into).into();
+        arguments.push(kernel.into());
+        arguments.extend(options.iter().map(Into::into));
+        Self::with(arguments)
+    }
+
+    /// Of the Linux guest.
+    fn of_linux(options: &[&str]) -> Self {
+        let files = [
+            ("--kernel", "LOCKSTEP_LINUX_KERNEL"),
+            ("--initrd", "LOCKSTEP_LINUX_INITRD"),
+            ("--cmdline", "LOCKSTEP_LINUX_CMDLINE"),
+        ];
+        let files = files.map(|(option, variable)| [option.into(), images::variable(variable)]);
+        let options = options.iter().map(ToString::to_string);
+        Self::with(files.into_iter().flatten().chain(options))
+    }
+
+    fn with(options: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = Command::new(images::lockstep());
         command
-            .args(["demo", "--guest", "bare", "--kernel"])
-            .arg(kernel)
+            .args(["demo", "--failure-timeout", CALM_MS])
             .args(options);
         command
             .env("TMPDIR", folder.path())
@@ -140,6 +162,72 @@ on_every_engine! {
     fn rounds_are_shown_and_told_as_json(engine) {
         show_rounds(engine);
     }
+
+    fn every_durable_record_is_on_the_disk_after_a_failover(engine) {
+        show_disk(engine);
+    }
+}
+
+/// Each engine's backup reads in another way.
+fn show_disk(engine: EngineKind) {
+    let _one = serial();
+    let reads = match engine {
+        EngineKind::Soft => "log",
+        EngineKind::Kvm => "self",
+    };
+    let options = [
+        "--engine",
+        engine.name(),
+        "--kill-after",
+        "0.5",
+        "--disk",
+        "--reads",
+        reads,
+        "--json",
+    ];
+    let output = Demo::of_linux(&options).output();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("file system clean"), "{said}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("one JSON object");
+    assert_eq!(report["disk"], format!("on a disk server, reads={reads}"));
+    let durable = &report["rounds"][0]["durable"];
+    for name in ["answered_before", "answered_after", "in_flight_at_kill"] {
+        assert!(durable[name].as_u64() > Some(0), "{name} in {durable}");
+    }
+    assert_eq!(durable["on_disk"], durable["answered"], "{durable}");
+    for name in ["lost", "contradicted", "repeated", "out_of_order", "torn"] {
+        assert_eq!(durable[name], 0, "{name} in {durable}");
+    }
+    assert_eq!(durable["file_system_clean"], true, "{durable}");
+    assert!(
+        durable["killed_to_first_durable_ms"].as_f64() > Some(0.0),
+        "{durable}"
+    );
+}
+
+#[test]
+fn a_demo_that_cannot_have_a_disk_says_why() {
+    let _one = serial();
+    let output = Demo::new(&images::bare("echo"), &["--disk"]).output();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("Only the linux guest"), "{said}");
+
+    let mut demo = Demo::of_linux(&["--disk"]);
+    let programs = tempfile::tempdir().expect("a folder");
+    let path = std::env::var_os("PATH").expect("programs are somewhere");
+    let ip = std::env::split_paths(&path)
+        .map(|folder| folder.join("ip"))
+        .find(|ip| ip.exists())
+        .expect("there is iproute2");
+    std::os::unix::fs::symlink(ip, programs.path().join("ip")).expect("a link");
+    demo.command.env("PATH", programs.path());
+    let output = demo.output();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("install the package e2fsprogs"), "{said}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Linux's file systems on a pair's disk: what the guest has made, filled and synced, and what its journal's clients were told is durable, is there
 //! and whole after a failover, for the guest and for `e2fsck`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{os::unix::process::ExitStatusExt, path::PathBuf, time::Duration};
 
 use lockstep_tests::{
     disk::image,
@@ -18,7 +18,7 @@ use vmm::{
         journal::{Durable, JOURNAL_PORT, read_back},
         network::{GUEST_ADDRESS, Host},
     },
-    session::disk_config::Reads,
+    session::{disk_config::Reads, disk_fault::DiskPoint},
 };
 
 const DISK_BYTES: u64 = 32 << 20;
@@ -58,20 +58,40 @@ async fn wait_for_line(scene: &mut Scene, member: Member, line: &str) -> Result<
     })
 }
 
-/// A file system is made, filled from an archive, synced, mounted again and compared; the primary is killed when it has said `line`.
-fn exercise(engine: EngineKind, reads: Reads, files: u32, line: &'static str) {
+/// When the primary is killed.
+#[derive(Clone, Copy)]
+enum Kill {
+    /// The guest has said this line.
+    AfterLine(&'static str),
+    /// At so many passages of a point of a request's way.
+    At(DiskPoint, u64),
+}
+
+/// A file system is made, filled from an archive, synced, mounted again and compared; meanwhile the primary is killed.
+fn exercise(engine: EngineKind, reads: Reads, files: u32, kill: Kill) {
     let words = format!(" lockstep.run=fsexercise lockstep.fsexercise={files}");
-    let disk = RigDisk::zeros(DISK_BYTES, served(reads));
+    let mut disk = RigDisk::zeros(DISK_BYTES, served(reads));
+    if let Kill::At(point, count) = kill {
+        disk.primary_fault = Some(format!("{}:{count}:kill", point.name()));
+    }
     rig::play(options(engine, &words, disk), |mut scene| async move {
-        let result = exercise_story(&mut scene, files, line).await;
+        let result = exercise_story(&mut scene, files, kill).await;
         (scene, result)
     });
 }
 
-async fn exercise_story(scene: &mut Scene, files: u32, line: &str) -> Result<(), DemoError> {
+async fn exercise_story(scene: &mut Scene, files: u32, kill: Kill) -> Result<(), DemoError> {
     scene.rig.start_pair().await?;
-    wait_for_line(scene, Member::Primary, line).await?;
-    scene.rig.kill(Member::Primary)?;
+    if let Kill::AfterLine(line) = kill {
+        wait_for_line(scene, Member::Primary, line).await?;
+        scene.rig.kill(Member::Primary)?;
+    }
+    let status = scene
+        .rig
+        .wait_for_end(Member::Primary, EXERCISE_LIMIT)
+        .await?;
+    let killed = Some(rustix::process::Signal::KILL.as_raw());
+    assert_eq!(status.signal(), killed, "the primary was killed: {status}");
     scene.expect_live(Member::Backup).await?;
     wait_for_line(scene, Member::Backup, "lockstep: bye").await?;
     scene
@@ -86,33 +106,47 @@ async fn exercise_story(scene: &mut Scene, files: u32, line: &str) -> Result<(),
 
 #[test]
 fn a_file_system_survives_a_failover_while_it_is_built() {
-    exercise(EngineKind::Soft, Reads::Log, 200, "lockstep: init");
+    let kill = Kill::AfterLine("lockstep: init");
+    exercise(EngineKind::Soft, Reads::Log, 200, kill);
 }
 
 #[test]
 fn a_file_system_survives_a_failover_while_it_is_filled() {
     let line = "lockstep: fsexercise: unpacked 100 files";
-    exercise(EngineKind::Soft, Reads::SelfRead, 200, line);
+    exercise(
+        EngineKind::Soft,
+        Reads::SelfRead,
+        200,
+        Kill::AfterLine(line),
+    );
 }
 
 #[test]
 fn a_file_system_survives_a_failover_while_it_is_compared() {
-    exercise(
-        EngineKind::Soft,
-        Reads::Log,
-        200,
-        "lockstep: fsexercise: synced",
-    );
+    let kill = Kill::AfterLine("lockstep: fsexercise: synced");
+    exercise(EngineKind::Soft, Reads::Log, 200, kill);
+}
+
+/// The first flush is what the making ends with, the second is the mount's, the third is that of the sync.
+#[test]
+fn a_file_system_survives_failovers_in_the_middle_of_flushes() {
+    for (reads, flush) in [(Reads::Log, 1), (Reads::SelfRead, 2), (Reads::SelfRead, 3)] {
+        let kill = Kill::At(DiskPoint::DuringFlush, flush);
+        exercise(EngineKind::Soft, reads, 100, kill);
+    }
+}
+
+/// A sync has more writes than the making.
+#[test]
+fn a_file_system_survives_a_failover_in_the_middle_of_a_syncs_writes() {
+    let kill = Kill::At(DiskPoint::BeforeWrite, 40);
+    exercise(EngineKind::Soft, Reads::Log, 200, kill);
 }
 
 #[test]
 fn a_file_system_survives_a_failover_on_kvm() {
-    exercise(
-        EngineKind::Kvm,
-        Reads::Log,
-        20,
-        "lockstep: fsexercise: built",
-    );
+    let kill = Kill::AfterLine("lockstep: fsexercise: built");
+    exercise(EngineKind::Kvm, Reads::Log, 20, kill);
 }
 
 /// A disk with an empty file system, in a folder that goes with it.

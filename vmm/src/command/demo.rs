@@ -63,6 +63,10 @@ pub struct DemoArgs {
     /// Print one JSON object on standard output, and nothing else there
     #[arg(long)]
     json: bool,
+    /// Suspect a replica that was silent for so many milliseconds [default: that of `lockstep primary`]: a host that is too busy for a pair
+    /// needs more
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    failure_timeout: Option<u64>,
     /// Let the client's TCP send again after so many milliseconds, not Linux's 200: what was on its way to the primary when it was killed
     /// is lost, and the first answer waits for that
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=1000))]
@@ -174,7 +178,7 @@ async fn play_all(args: &DemoArgs, disk: Option<RigDisk>) -> anyhow::Result<Exit
         engine,
         arbiter: ArbiterKind::Tcp,
         disk,
-        failure_timeout: None,
+        failure_timeout: args.failure_timeout.map(Duration::from_millis),
         retransmit_after: args.rto_min.map(Duration::from_millis),
     };
     let mut report = Report::new(engine.name(), args.guest(), options.disk.as_ref());

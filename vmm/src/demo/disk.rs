@@ -164,9 +164,9 @@ impl RigDisk {
 impl fmt::Display for RigDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.access {
-            DiskAccess::File { reads } => write!(f, "one file, reads={}", reads_name(reads)),
+            DiskAccess::File { reads } => write!(f, "in one file, reads={}", reads_name(reads)),
             DiskAccess::Server { reads } => {
-                write!(f, "a disk server's, reads={}", reads_name(reads))
+                write!(f, "on a disk server, reads={}", reads_name(reads))
             }
             DiskAccess::Private => f.write_str("a copy each"),
         }

@@ -96,7 +96,7 @@ pub enum DemoError {
     },
     /// The replicas have lost each other before the demo parted them.
     #[error(
-        "The pair parted before anybody was killed: the {name} found that its peer was lost, {why}. Is the host too busy?"
+        "The pair parted before anybody was killed: the {name} found that its peer was lost, {why}. If the host is so busy, give a longer --failure-timeout"
     )]
     Parted {
         /// Who found it.
