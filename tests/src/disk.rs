@@ -1,4 +1,4 @@
-//! Pairs with a disk: their rigs, and rounds in which the primary is killed on its way to the disk.
+//! Pairs with a disk: their rigs, and rounds in which a replica is killed while the guest uses the disk.
 //!
 //! ```text
 //!  client ── incr ──► journal on the primary ──► disk
@@ -60,18 +60,23 @@ pub fn kills() -> Random {
     Random::new(seed.and_then(|seed| seed.parse().ok()).unwrap_or(1))
 }
 
-/// When a round's primary is killed.
+/// When a round's replica is killed, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kill {
-    /// At the `count`th passage of a point.
+    /// The primary, at the `count`th passage of a point.
     At {
         /// The point.
         point: DiskPoint,
         /// Counted from 1.
         count: u64,
     },
-    /// So long after the client's first answer.
-    After(Duration),
+    /// A replica, so long after the client's first answer.
+    After {
+        /// Which.
+        victim: Member,
+        /// How long.
+        time: Duration,
+    },
 }
 
 /// A round.
@@ -81,13 +86,13 @@ pub struct Round {
     pub engine: EngineKind,
     /// How the replicas come to the disk.
     pub access: DiskAccess,
-    /// When the primary is killed.
+    /// When a replica is killed, and which.
     pub kill: Kill,
     /// The client's requests in flight.
     pub window: u64,
 }
 
-/// Records that are asked for when the primary is dead.
+/// Records that are asked for when one replica is dead.
 const AFTERWARDS: u64 = 25;
 
 impl Round {
@@ -114,20 +119,27 @@ impl Round {
         match self.kill {
             // A record passes each point at least once.
             Kill::At { count, .. } => answers(&mut client, count + 1).await?,
-            Kill::After(time) => {
+            Kill::After { victim, time } => {
                 let until = tokio::time::Instant::now() + time;
                 while tokio::time::Instant::now() < until {
                     let next = client.tally().answers() + 1;
                     answers(&mut client, next).await?;
                 }
                 client.fill_window()?;
-                scene.rig.kill(Member::Primary)?;
+                scene.rig.kill(victim)?;
             }
         }
-        let status = scene.rig.wait_for_end(Member::Primary, PATIENCE).await?;
+        let (victim, survivor) = match self.kill {
+            Kill::After {
+                victim: Member::Backup,
+                ..
+            } => (Member::Backup, Member::Primary),
+            _ => (Member::Primary, Member::Backup),
+        };
+        let status = scene.rig.wait_for_end(victim, PATIENCE).await?;
         let killed = Some(rustix::process::Signal::KILL.as_raw());
-        assert_eq!(status.signal(), killed, "the primary was killed: {status}");
-        scene.expect_live(Member::Backup).await?;
+        assert_eq!(status.signal(), killed, "{}: {status}", victim.name());
+        scene.expect_live(survivor).await?;
         let until = client.tally().answers() + AFTERWARDS;
         answers(&mut client, until).await?;
         drain(&mut client).await?;

@@ -1,4 +1,4 @@
-//! Rounds: the primary is killed at each named point of a request's way to the disk, and at random times; the backup goes on with the disk.
+//! Rounds: the primary is killed at each named point of a request's way to the disk, and either replica at random times; the other one goes on with the disk.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use lockstep_tests::{
     engines::EngineKind,
 };
 use vmm::{
-    demo::DiskAccess,
+    demo::{DiskAccess, Member},
     session::{disk_config::Reads, disk_fault::DiskPoint},
 };
 
@@ -37,10 +37,13 @@ fn at_each_point(engine: EngineKind, access: DiskAccess, rounds: u64) {
     }
 }
 
+/// So many rounds for each victim.
 fn at_random_times(engine: EngineKind, access: DiskAccess, rounds: u64) {
     let mut random = disk::kills();
-    for _ in 0..rounds {
-        let kill = Kill::After(Duration::from_millis(random.up_to(MILLISECONDS)));
+    let victims = [Member::Primary, Member::Backup].repeat(rounds as usize);
+    for victim in victims {
+        let time = Duration::from_millis(random.up_to(MILLISECONDS));
+        let kill = Kill::After { victim, time };
         let window = random.up_to(6);
         Round {
             engine,
@@ -127,8 +130,8 @@ mod kvm {
 
     #[test]
     fn at_random_times_either_way() {
-        at_random_times(KVM, LOG, 2);
-        at_random_times(KVM, SERVER, 2);
-        at_random_times(KVM, SELF, 2);
+        for access in [LOG, SELF, SERVER, SERVER_SELF] {
+            at_random_times(KVM, access, 2);
+        }
     }
 }
