@@ -65,7 +65,7 @@ pub struct DemoArgs {
     json: bool,
     /// Suspect a replica that was silent for so many milliseconds [default: that of `lockstep primary`]: a host that is too busy for a pair
     /// needs more
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(50..=600_000))]
     failure_timeout: Option<u64>,
     /// Let the client's TCP send again after so many milliseconds, not Linux's 200: what was on its way to the primary when it was killed
     /// is lost, and the first answer waits for that
