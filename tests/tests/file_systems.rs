@@ -4,7 +4,7 @@
 use std::{os::unix::process::ExitStatusExt, path::PathBuf, time::Duration};
 
 use lockstep_tests::{
-    disk::image,
+    disk::{self, image},
     engines::EngineKind,
     rig::{self, CALM, PATIENCE, Scene},
 };
@@ -59,21 +59,31 @@ async fn wait_for_line(scene: &mut Scene, member: Member, line: &str) -> Result<
 }
 
 /// When the primary is killed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Kill {
     /// The guest has said this line.
     AfterLine(&'static str),
+    /// So many records are durable.
+    AfterRecords(u64),
     /// At so many passages of a point of a request's way.
     At(DiskPoint, u64),
+}
+
+impl Kill {
+    /// As a fault of the primary, if it is one.
+    fn fault(self) -> Option<String> {
+        match self {
+            Self::At(point, count) => Some(format!("{}:{count}:kill", point.name())),
+            Self::AfterLine(_) | Self::AfterRecords(_) => None,
+        }
+    }
 }
 
 /// A file system is made, filled from an archive, synced, mounted again and compared; meanwhile the primary is killed.
 fn exercise(engine: EngineKind, reads: Reads, files: u32, kill: Kill) {
     let words = format!(" lockstep.run=fsexercise lockstep.fsexercise={files}");
     let mut disk = RigDisk::zeros(DISK_BYTES, served(reads));
-    if let Kill::At(point, count) = kill {
-        disk.primary_fault = Some(format!("{}:{count}:kill", point.name()));
-    }
+    disk.primary_fault = kill.fault();
     rig::play(options(engine, &words, disk), |mut scene| async move {
         let result = exercise_story(&mut scene, files, kill).await;
         (scene, result)
@@ -161,30 +171,40 @@ fn formatted(file_system: FileSystem, access: DiskAccess) -> (RigDisk, TempDir) 
     (disk, folder)
 }
 
-/// A client appends; the primary is killed when `before` records are durable; `after` more follow, the guest shuts down, and all that was answered is
+/// A client appends; the primary is killed; `AFTERWARDS` more follow, the guest shuts down, and all that was answered is
 /// in the journal, for the guest and on the image, whose file system is clean.
-fn journal(engine: EngineKind, file_system: FileSystem, access: DiskAccess, before: u64) {
-    let (disk, _folder) = formatted(file_system, access);
+fn journal(engine: EngineKind, file_system: FileSystem, access: DiskAccess, kill: Kill) {
+    // Captured, and shown if the test fails.
+    eprintln!("{engine} {file_system:?} {access:?} {kill:?}");
+    let (mut disk, _folder) = formatted(file_system, access);
+    disk.primary_fault = kill.fault();
     rig::play(options(engine, "", disk), |mut scene| async move {
-        let result = journal_story(&mut scene, before, 20).await;
+        let result = journal_story(&mut scene, kill).await;
         (scene, result)
     });
 }
 
-async fn journal_story(scene: &mut Scene, before: u64, after: u64) -> Result<(), DemoError> {
+/// Records that are asked for when the primary is dead.
+const AFTERWARDS: u64 = 20;
+
+async fn journal_story(scene: &mut Scene, kill: Kill) -> Result<(), DemoError> {
     drop(scene.begin().await?);
     let address = (GUEST_ADDRESS, JOURNAL_PORT).into();
     let mut client = JournalClient::connect(address, "client", 3, PATIENCE).await?;
-    for _ in 0..before {
-        client.fill_window()?;
-        next(&mut client).await?;
+    let before = match kill {
+        Kill::AfterRecords(count) => count,
+        // A record passes each point at least once, but for those that it is made durable with.
+        Kill::At(_, count) => count * 3 + 1,
+        Kill::AfterLine(_) => unreachable!("a journal says nothing"),
+    };
+    append(&mut client, before).await?;
+    if kill.fault().is_none() {
+        scene.rig.kill(Member::Primary)?;
     }
-    client.fill_window()?;
-    scene.rig.kill(Member::Primary)?;
-    for _ in 0..after {
-        next(&mut client).await?;
-        client.fill_window()?;
-    }
+    let status = scene.rig.wait_for_end(Member::Primary, PATIENCE).await?;
+    let killed = Some(rustix::process::Signal::KILL.as_raw());
+    assert_eq!(status.signal(), killed, "the primary was killed: {status}");
+    append(&mut client, AFTERWARDS).await?;
     scene.expect_live(Member::Backup).await?;
     while client.in_flight() > 0 {
         next(&mut client).await?;
@@ -213,6 +233,16 @@ fn expect_kept(client: &JournalClient, records: &[vmm::demo::journal::Record]) {
     );
 }
 
+/// Waits for so many more durable records, with the window full.
+async fn append(client: &mut JournalClient, count: u64) -> Result<(), DemoError> {
+    client.fill_window()?;
+    for _ in 0..count {
+        next(client).await?;
+        client.fill_window()?;
+    }
+    Ok(())
+}
+
 async fn next(client: &mut JournalClient) -> Result<Durable, DemoError> {
     let answer = timeout(PATIENCE, client.next_durable()).await;
     answer.map_err(|_| DemoError::TimedOut {
@@ -221,25 +251,56 @@ async fn next(client: &mut JournalClient) -> Result<Durable, DemoError> {
     })?
 }
 
-#[test]
-fn durable_records_of_ext4_survive_a_failover() {
-    for (before, reads) in [(1, Reads::Log), (10, Reads::SelfRead), (60, Reads::Log)] {
-        journal(EngineKind::Soft, FileSystem::Ext4, served(reads), before);
+/// Passages of a point in which the guest comes up and mounts the disk, and more: the client must have come as far as appending.
+const PASSAGES_BEFORE: u64 = 12;
+/// A kill comes within so many more.
+const PASSAGES: u64 = 24;
+/// Within so many records.
+const RECORDS: u64 = 120;
+
+/// Rounds with a kill at every point of a request's way in turn, and after any number of records.
+fn journal_rounds(file_system: FileSystem, access: DiskAccess, rounds: u64) {
+    let mut random = disk::kills();
+    for round in 0..rounds {
+        let kill = match DiskPoint::ALL.get((round % 6) as usize) {
+            Some(point) => Kill::At(*point, PASSAGES_BEFORE + random.up_to(PASSAGES)),
+            None => Kill::AfterRecords(random.up_to(RECORDS)),
+        };
+        journal(EngineKind::Soft, file_system, access, kill);
     }
 }
 
 #[test]
-fn durable_records_of_ext2_survive_a_failover() {
-    let access = DiskAccess::File { reads: Reads::Log };
-    journal(EngineKind::Soft, FileSystem::Ext2, access, 25);
+fn durable_records_of_ext4_survive_sixty_failovers() {
+    for reads in [Reads::Log, Reads::SelfRead] {
+        journal_rounds(FileSystem::Ext4, served(reads), 30);
+    }
 }
 
 #[test]
-fn durable_records_of_each_replicas_own_disk_survive_a_failover() {
-    journal(EngineKind::Soft, FileSystem::Ext4, DiskAccess::Private, 25);
+fn durable_records_of_ext2_survive_thirty_failovers() {
+    for reads in [Reads::Log, Reads::SelfRead] {
+        journal_rounds(FileSystem::Ext2, DiskAccess::File { reads }, 15);
+    }
 }
 
 #[test]
-fn durable_records_survive_a_failover_on_kvm() {
-    journal(EngineKind::Kvm, FileSystem::Ext4, served(Reads::Log), 10);
+fn durable_records_of_each_replicas_own_disk_survive_failovers() {
+    for records in [1, 25, 60] {
+        let kill = Kill::AfterRecords(records);
+        journal(
+            EngineKind::Soft,
+            FileSystem::Ext4,
+            DiskAccess::Private,
+            kill,
+        );
+    }
+}
+
+#[test]
+fn durable_records_survive_failovers_on_kvm() {
+    let kills = [Kill::AfterRecords(10), Kill::At(DiskPoint::BeforeWrite, 25)];
+    for kill in kills {
+        journal(EngineKind::Kvm, FileSystem::Ext4, served(Reads::Log), kill);
+    }
 }
