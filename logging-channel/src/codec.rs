@@ -21,6 +21,7 @@
 pub(crate) mod batch;
 pub(crate) mod frame;
 mod heartbeat;
+pub(crate) mod shared_bytes;
 #[cfg(test)]
 mod tests;
 pub(crate) mod varint;

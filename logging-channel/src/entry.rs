@@ -6,6 +6,8 @@
 //!
 //! Bytes are handed to serde in one piece: one by one they have the same form and take far longer.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// A point in the guest's instruction stream. Ordered lexicographically.
@@ -118,9 +120,9 @@ impl OutputKind {
 pub enum DiskOutcome {
     /// It is done.
     Done {
-        /// What was read; empty for a request that reads nothing.
-        #[serde(with = "serde_bytes")]
-        bytes: Vec<u8>,
+        /// What was read; empty for a request that reads nothing. Shared: it is long, and a primary both sends it and gives it to its guest.
+        #[serde(with = "crate::codec::shared_bytes")]
+        bytes: Arc<Vec<u8>>,
     },
     /// It is done, and every replica does it for itself: what it reads is not in the log.
     DoneApart {

@@ -134,8 +134,8 @@ impl Event {
             Self::Frame { bytes }
             | Self::ConsoleInput { bytes }
             | Self::Entropy { bytes }
-            | Self::State { bytes, .. }
-            | Self::Disk {
+            | Self::State { bytes, .. } => bytes.len(),
+            Self::Disk {
                 outcome: DiskOutcome::Done { bytes },
                 ..
             } => bytes.len(),

@@ -35,7 +35,9 @@ fn event() -> impl Strategy<Value = Event> {
                 disk,
                 request,
                 outcome: match outcome {
-                    0 => DiskOutcome::Done { bytes },
+                    0 => DiskOutcome::Done {
+                        bytes: bytes.into()
+                    },
                     1 => DiskOutcome::DoneApart { checksum },
                     2 => DiskOutcome::Failed,
                     _ => DiskOutcome::Unsupported,
@@ -248,10 +250,14 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..70_000),
     ) {
         let one_by_one = canonical_bytes(&bytes);
-        let outcome = canonical_bytes(&DiskOutcome::Done { bytes: bytes.clone() });
-        prop_assert_eq!(&outcome[1..], &one_by_one[..]);
-        let read: DiskOutcome = from_canonical_bytes(&outcome).expect("just written");
-        prop_assert_eq!(read, DiskOutcome::Done { bytes });
+        let frame = Event::Frame { bytes: bytes.clone() };
+        let encoded = canonical_bytes(&frame);
+        prop_assert_eq!(&encoded[1..], &one_by_one[..]);
+        prop_assert_eq!(from_canonical_bytes::<Event>(&encoded), Ok(frame));
+        let read = DiskOutcome::Done { bytes: bytes.into() };
+        let encoded = canonical_bytes(&read);
+        prop_assert_eq!(&encoded[1..], &one_by_one[..]);
+        prop_assert_eq!(from_canonical_bytes::<DiskOutcome>(&encoded), Ok(read));
     }
 
     #[test]

@@ -83,7 +83,12 @@ impl MessageWriter {
                 limit: OUTBOX_BYTES,
             });
         }
-        self.outbox.extend_from_slice(&frame);
+        if self.has_unsent() {
+            self.outbox.extend_from_slice(&frame);
+        } else {
+            // Not copied: a batch of what a disk has read is long.
+            self.outbox = frame;
+        }
         self.send_now()
     }
 

@@ -140,7 +140,7 @@ pub fn entries(count: u64) -> Vec<Entry> {
                 request: random.below(1000),
                 outcome: match random.below(4) {
                     0 => DiskOutcome::Done {
-                        bytes: random.bytes(60),
+                        bytes: random.bytes(60).into(),
                     },
                     1 => DiskOutcome::DoneApart {
                         checksum: random.below(1 << 32) as u32,

@@ -110,7 +110,11 @@ impl Guest {
                 DiskOutcome::DoneApart { checksum }
             }
             Some(blocks) => DiskOutcome::Done {
-                bytes: blocks.iter().flat_map(|b| b.to_le_bytes()).collect(),
+                bytes: blocks
+                    .iter()
+                    .flat_map(|b| b.to_le_bytes())
+                    .collect::<Vec<u8>>()
+                    .into(),
             },
         })
     }

@@ -201,11 +201,12 @@ impl Live {
         };
         let operation = machine.disk_request(*disk, *request)?;
         let apart = self.apart.get(usize::from(*disk))?;
-        let checksum = apart::checksum(bytes);
-        apart.covers(&operation).then_some(Event::Disk {
+        apart.covers(&operation).then(|| Event::Disk {
             disk: *disk,
             request: *request,
-            outcome: DiskOutcome::DoneApart { checksum },
+            outcome: DiskOutcome::DoneApart {
+                checksum: apart::checksum(bytes),
+            },
         })
     }
 

@@ -228,7 +228,9 @@ impl<S: LogSource> Logged<S> {
             return Err(self.parted(at, &actual));
         }
         self.done(None);
-        let outcome = DiskOutcome::Done { bytes };
+        let outcome = DiskOutcome::Done {
+            bytes: bytes.into(),
+        };
         Ok(Next::Apply(Event::Disk {
             disk,
             request,

@@ -97,7 +97,7 @@ fn byte(machine: &Machine<SoftEngine>, address: u64) -> u8 {
 #[test]
 fn an_entry_ends_its_request() {
     let done = DiskOutcome::Done {
-        bytes: vec![7; 512],
+        bytes: vec![7; 512].into(),
     };
     let outcomes = [
         (done, 0, 7),
@@ -145,7 +145,7 @@ fn a_restored_machine_waits_for_the_same_requests() {
     let mut restored = Machine::restore(engine, memory, state).expect("this version's");
     assert_eq!(restored.devices, machine.devices);
     restored.apply(&ended(DiskOutcome::Done {
-        bytes: vec![9; 512],
+        bytes: vec![9; 512].into(),
     }));
     assert_eq!(byte(&restored, STATUS), 0);
     assert_eq!(byte(&restored, DATA), 9);

@@ -259,7 +259,9 @@ fn progress_that_a_write_waits_for_is_told_at_once_and_once_for_several() {
 #[test]
 fn what_the_log_carries_is_not_waited_for() {
     let mut bench = paired();
-    let done = DiskOutcome::Done { bytes: vec![1] };
+    let done = DiskOutcome::Done {
+        bytes: vec![1].into(),
+    };
     bench.at(ms(1), entries(vec![disk(1, done)], 0));
     bench.at(ms(1), entries(vec![disk(2, DiskOutcome::Failed)], 0));
     assert_eq!(bench.at(ms(2), BackupEvent::Executed { through: 2 }), []);

@@ -31,7 +31,9 @@ impl From<DiskCompletion> for Event {
             disk: completion.disk,
             request: completion.request,
             outcome: match completion.result {
-                Ok(bytes) => DiskOutcome::Done { bytes },
+                Ok(bytes) => DiskOutcome::Done {
+                    bytes: bytes.into(),
+                },
                 Err(DiskError::Unsupported) => DiskOutcome::Unsupported,
                 Err(DiskError::Failed(_)) => DiskOutcome::Failed,
             },

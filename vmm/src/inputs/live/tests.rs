@@ -309,7 +309,7 @@ fn a_completion_comes_in_if_the_machine_waits_for_it() {
     let read = disk(
         READ,
         DiskOutcome::Done {
-            bytes: b"sector".to_vec(),
+            bytes: b"sector".to_vec().into(),
         },
     );
     let failed = disk(WRITE, DiskOutcome::Failed);
@@ -328,7 +328,7 @@ fn what_each_replica_does_for_itself_is_not_in_the_log() {
         disk(
             request,
             DiskOutcome::Done {
-                bytes: bytes.to_vec(),
+                bytes: bytes.to_vec().into(),
             },
         )
     };

@@ -55,7 +55,7 @@ fn next(inputs: &mut Logged<One>) -> Result<Next, InputError> {
 
 #[test]
 fn what_the_log_tells_is_applied() {
-    let bytes = b"from the log".to_vec();
+    let bytes = b"from the log".to_vec().into();
     for (request, outcome) in [
         (READ, DiskOutcome::Done { bytes }),
         (WRITE, DiskOutcome::Failed),
@@ -72,7 +72,7 @@ fn what_the_log_tells_is_applied() {
 fn what_a_replica_reads_for_itself_must_be_what_the_other_read() {
     let apart = |checksum| logged(disk(READ, DiskOutcome::DoneApart { checksum }));
     let checksum = crc32fast::hash(b"sector");
-    let bytes = b"sector".to_vec();
+    let bytes = b"sector".to_vec().into();
     let applied = next(&mut apart(checksum)).expect("the same bytes");
     assert_eq!(
         applied,

@@ -7,6 +7,8 @@ use std::{ops::Range, sync::Arc};
 
 /// Where a buffer begins that could not begin where the allocator put it: a page, which suits every storage.
 const BOUNCE_ALIGNMENT: usize = 4096;
+/// What the allocator gives by itself (malloc(3)). Memory for storage that asks for more is not tried out first: clearing it twice takes long.
+const ALLOCATOR_ALIGNMENT: usize = 16;
 
 /// Zeroed memory of a fixed length, aligned as was asked for.
 #[derive(Debug)]
@@ -20,15 +22,27 @@ impl Buffer {
     /// `length` bytes at a multiple of `alignment`, a power of two up to 4096.
     pub(super) fn zeroed(length: usize, alignment: usize) -> Self {
         debug_assert!(alignment.is_power_of_two() && alignment <= BOUNCE_ALIGNMENT);
-        // Most storage asks for little, and this memory becomes the answer without a copy.
-        let bytes = vec![0; length];
-        if is_aligned(&bytes, alignment) {
-            let range = 0..length;
-            return Self { bytes, range };
+        // Where the storage asks for little, this memory becomes the answer without a copy.
+        if alignment <= ALLOCATOR_ALIGNMENT {
+            let bytes = vec![0; length];
+            if is_aligned(&bytes, alignment) {
+                let range = 0..length;
+                return Self { bytes, range };
+            }
         }
         let bytes = vec![0; length + BOUNCE_ALIGNMENT];
         let start = bytes.as_ptr().addr().wrapping_neg() % BOUNCE_ALIGNMENT;
         let range = start..start + length;
+        Self { bytes, range }
+    }
+
+    /// A copy of `data`, at a page.
+    fn copy_of(data: &[u8]) -> Self {
+        let mut bytes: Vec<u8> = Vec::with_capacity(data.len() + BOUNCE_ALIGNMENT);
+        let start = bytes.as_ptr().addr().wrapping_neg() % BOUNCE_ALIGNMENT;
+        bytes.resize(start, 0);
+        bytes.extend_from_slice(data);
+        let range = start..bytes.len();
         Self { bytes, range }
     }
 
@@ -62,9 +76,7 @@ impl Source {
         if is_aligned(&data, alignment) {
             return Self::Shared(data);
         }
-        let mut buffer = Buffer::zeroed(data.len(), alignment);
-        buffer.bytes_mut().copy_from_slice(&data);
-        Self::Bounced(buffer)
+        Self::Bounced(Buffer::copy_of(&data))
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
