@@ -219,7 +219,7 @@ on_every_engine! {
                 let Event::Disk { outcome: DiskOutcome::Done { bytes }, .. } = &mut entries[index].event else {
                     unreachable!("it was looked for")
                 };
-                bytes[at] ^= 1;
+                std::sync::Arc::make_mut(bytes)[at] ^= 1;
                 // What waited for this read is issued in its place.
                 let next = entries[index..].iter().position(|entry| {
                     is_output(&entry.event) && entry.at > entries[index].at
