@@ -5,5 +5,6 @@
 mod copies;
 mod fencing;
 mod logs;
+mod output_rule;
 mod rounds;
 mod troubles;
