@@ -1,7 +1,8 @@
 //! Disks that are not shared: each replica has a copy, and both copies are the same while both replicas live.
 
-use std::path::Path;
+use std::{fs::File, os::unix::fs::FileExt, path::Path};
 
+use bare::journal::record::SECTOR;
 use lockstep_tests::{
     disk::{self, answers, begin, drain, expect_whole, image},
     journal::Journal,
@@ -14,6 +15,8 @@ use vmm::{
     host::Event,
 };
 
+/// Exit code of a replica that may not go on.
+const HALTED: i32 = 3;
 /// Exit code of a replica that cannot start.
 const FAILED: i32 = 1;
 /// Records of a run that ends.
@@ -107,6 +110,32 @@ on_every_engine! {
             assert_eq!(status.code(), Some(FAILED), "it does not start");
             let said = scene.rig.stderr(Member::Backup)?;
             assert!(said.contains("is stale"), "{said}");
+            Ok(())
+        });
+    }
+
+    /// What the backup reads there is not what the primary has read: it says so, and never goes live.
+    fn a_copy_that_somebody_changed_is_found(engine) {
+        play(options(engine, 0), async |scene| {
+            let mut client = begin(scene, 2).await?;
+            answers(&mut client, 40).await?;
+            // Records that were written long ago, and will be read back.
+            let copy = File::options().write(true).open(image(scene, Host::Backup));
+            let copy = copy.expect("the backup's copy");
+            copy.write_all_at(&[0xA5; 20 * SECTOR], SECTOR as u64).expect("written");
+            answers(&mut client, 140).await?;
+            let diverged = |event: &Event| matches!(event, Event::Divergence { .. });
+            let told = scene.expect(Member::Backup, "that it diverged", diverged).await?;
+            let Event::Divergence { expected, .. } = &told else {
+                unreachable!("it was asked for")
+            };
+            assert!(expected.contains("disk 0"), "{told:?}");
+            let status = scene.rig.wait_for_end(Member::Backup, PATIENCE).await?;
+            assert_eq!(status.code(), Some(HALTED));
+            scene.expect_live(Member::Primary).await?;
+            answers(&mut client, 160).await?;
+            drain(&mut client).await?;
+            expect_whole(&image(scene, Host::Primary), client.tally().answers());
             Ok(())
         });
     }
