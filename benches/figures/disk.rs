@@ -1,9 +1,10 @@
 //! What a disk does for a guest alone and for a protected one, who reads in a pair, and what either costs the log.
 //!
 //! In: rows that the Linux guest's `diskbench` measures, past its page cache, in the same order on each machine: alone, protected with
-//! `reads=log`, protected with `reads=self`; and again. Out: medians, and quotients by the machine alone of the same round, so that a
-//! disk that is now faster and now slower divides out.
+//! `reads=log`, protected with `reads=self`; and again, so that a disk that is now faster and now slower is so for each. Out: medians, and their
+//! quotients.
 //!
+//! The guest's block layer merges small requests to neighbouring blocks that are there at once: requests here are the program's, the log's are fewer.
 //! The log's bytes are what the primary hands to TCP between a row's first and last word, as in the section of the log.
 
 use std::{
@@ -57,6 +58,15 @@ const WAYS: [Way; 3] = [
     Way::Protected(Reads::SelfRead),
 ];
 
+/// What the machines of one way did.
+#[derive(Default)]
+struct OneWay {
+    /// Row by row.
+    rounds: Vec<Vec<Measured>>,
+    /// How far the backup was behind at most.
+    lag: Duration,
+}
+
 /// What one machine did in a row.
 #[derive(Clone, Debug)]
 struct Measured {
@@ -70,63 +80,58 @@ struct Measured {
 fn table(access: fn(Reads) -> DiskAccess) {
     let folder = tempfile::tempdir().expect("a folder");
     make_image(&folder.path().join("shared.img"));
-    // By way, then by round, then by row.
-    let mut measured: [Vec<Vec<Measured>>; 3] = Default::default();
-    let mut lag = Duration::ZERO;
+    let mut measured: [OneWay; 3] = Default::default();
     for _ in 0..ROUNDS {
-        for (way, rounds) in WAYS.into_iter().zip(&mut measured) {
+        for (way, measured) in WAYS.into_iter().zip(&mut measured) {
             let options = options(way, access, folder.path());
-            let (rows, longest) = pairs::block_on(run(way, options));
-            rounds.push(rows);
-            lag = lag.max(longest);
+            let (rows, lag) = pairs::block_on(run(way, options));
+            measured.rounds.push(rows);
+            measured.lag = measured.lag.max(lag);
         }
     }
     println!(
-        "                       alone              reads=log                                    reads=self"
+        "  MB/s and requests a second; of alone, * below the aim of {AIM:.2}; log, Mbit/s; bytes of log a request"
     );
     println!(
-        "                     MB/s       /s     MB/s       /s  of alone   log Mbit/s  bytes/request   (the same)"
+        "                              alone |                 reads=log                  |                 reads=self"
     );
-    for row in 0..measured[0][0].len() {
+    for row in 0..measured[0].rounds[0].len() {
         print_row(&measured, row);
     }
     println!(
-        "  of alone: aim {AIM:.2}, * below it; the backup was behind by {} ms at most",
-        lag.as_millis()
+        "  the backup was behind by at most {} ms (reads=log), {} ms (reads=self)",
+        measured[1].lag.as_millis(),
+        measured[2].lag.as_millis()
     );
 }
 
-fn print_row(measured: &[Vec<Vec<Measured>>; 3], row: usize) {
-    let median = |way: usize, value: fn(&Measured) -> f64| {
-        super::median_and_maximum(column(&measured[way], row, value)).0
-    };
-    let requests = |measured: &Measured| measured.requests_a_second;
+fn print_row(measured: &[OneWay; 3], row: usize) {
+    let [alone, protected @ ..] = measured;
     let mut line = format!(
-        "  {:16} {:8.1} {:8.0}",
-        measured[0][0][row].row,
-        median(0, |measured| measured.megabytes_a_second),
-        median(0, requests)
+        "  {:17} {:7.1} {:7.0}",
+        alone.rounds[0][row].row,
+        alone.median(row, |measured| measured.megabytes_a_second),
+        alone.median(row, |measured| measured.requests_a_second)
     );
-    let alone = column(&measured[0], row, requests);
-    for way in [1, 2] {
-        let protected = column(&measured[way], row, requests);
-        let quotients = protected.iter().zip(&alone).map(|(one, other)| one / other);
-        let (quotient, _) = super::median_and_maximum(quotients.collect());
-        let missed = if quotient < AIM { '*' } else { ' ' };
+    for way in protected {
+        let requests_a_second = way.median(row, |measured| measured.requests_a_second);
+        let quotient = requests_a_second / alone.median(row, |measured| measured.requests_a_second);
         line += &format!(
-            " {:8.1} {:8.0}     {quotient:5.2}{missed} {:12.2} {:14.0}",
-            median(way, |measured| measured.megabytes_a_second),
-            median(way, requests),
-            median(way, |measured| measured.log_megabits_a_second),
-            median(way, |measured| measured.log_bytes_a_request)
+            " | {:7.1} {requests_a_second:7.0} {quotient:5.2}{} {:8.2} {:9.0}",
+            way.median(row, |measured| measured.megabytes_a_second),
+            if quotient < AIM { '*' } else { ' ' },
+            way.median(row, |measured| measured.log_megabits_a_second),
+            way.median(row, |measured| measured.log_bytes_a_request)
         );
     }
     println!("{line}");
 }
 
-/// A value of a row in each round.
-fn column(rounds: &[Vec<Measured>], row: usize, value: fn(&Measured) -> f64) -> Vec<f64> {
-    rounds.iter().map(|rows| value(&rows[row])).collect()
+impl OneWay {
+    fn median(&self, row: usize, value: fn(&Measured) -> f64) -> f64 {
+        let values = self.rounds.iter().map(|rows| value(&rows[row])).collect();
+        super::median_and_maximum(values).0
+    }
 }
 
 /// An image whose blocks are all there: a file's first writes to its holes are the file system's work.
