@@ -154,6 +154,7 @@ fn options(way: Way, access: fn(Reads) -> DiskAccess, folder: &Path) -> RigOptio
         access: access(reads),
         folder: Some(folder.to_owned()),
         primary_fault: None,
+        timeout_s: None,
     });
     let rows = format!(
         " lockstep.run=diskbench lockstep.diskbench-ms={}",

@@ -144,6 +144,40 @@ fn an_image_that_somebody_uses_is_refused() {
     assert_eq!(Journal::read(&path).records, [], "nothing was written");
 }
 
+/// Whether an event says this of a disk.
+fn is(name: &'static str) -> impl Fn(&Event) -> bool {
+    move |event| matches!(event, Event::Disk { what, .. } if what == name)
+}
+
+/// A server that is gone for longer than it may: the guest gets an I/O error, and so does the backup's; the server comes back in vain for this guest, whose
+/// journal has given up, but not for its disk.
+#[test]
+fn a_server_that_is_gone_for_too_long_is_an_error() {
+    let access = DiskAccess::Server { reads: Reads::Log };
+    let disk = RigDisk {
+        timeout_s: Some(1),
+        ..RigDisk::zeros(disk::DISK_BYTES, access)
+    };
+    play(EngineKind::Soft, disk, async |scene| {
+        let mut client = begin(scene, 1).await?;
+        answers(&mut client, 50).await?;
+        drain(&mut client).await?;
+        scene.rig.kill(Member::DiskServer)?;
+        scene.rig.wait_for_end(Member::DiskServer, PATIENCE).await?;
+        expect_error(&mut client, "error: the disk failed").await?;
+        for what in ["waiting", "given-up"] {
+            scene.expect(Member::Primary, what, is(what)).await?;
+        }
+        scene.rig.start_arbiter().await?;
+        scene
+            .expect(Member::Primary, "that the server is back", is("back"))
+            .await?;
+        let journal = Journal::read(&image(scene, Host::Primary));
+        assert_eq!(journal.faults_while_asked(50), [""; 0]);
+        expect_the_same_after_a_failover(scene, "error: the disk failed").await
+    });
+}
+
 /// A server that is gone for a while: requests wait, and go on when it is back; none is lost or done twice.
 #[test]
 fn a_server_that_comes_back_is_waited_for() {
@@ -156,7 +190,6 @@ fn a_server_that_comes_back_is_waited_for() {
                 client.fill_window()?;
                 scene.rig.kill(Member::DiskServer)?;
                 scene.rig.wait_for_end(Member::DiskServer, PATIENCE).await?;
-                let is = |name: &'static str| move |event: &Event| matches!(event, Event::Disk { what, .. } if what == name);
                 scene
                     .expect(Member::Primary, "that it waits", is("waiting"))
                     .await?;

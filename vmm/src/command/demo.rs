@@ -136,6 +136,7 @@ impl DemoArgs {
             },
             folder: None,
             primary_fault: None,
+            timeout_s: None,
         }))
     }
 

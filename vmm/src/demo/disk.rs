@@ -75,6 +75,8 @@ pub struct RigDisk {
     pub folder: Option<PathBuf>,
     /// `--disk-fault` of the first primary: what happens to it at a point of a request's way.
     pub primary_fault: Option<String>,
+    /// How long its server may be gone before the guest gets I/O errors, seconds; `None`: the default.
+    pub timeout_s: Option<u64>,
 }
 
 impl RigDisk {
@@ -86,6 +88,7 @@ impl RigDisk {
             access,
             folder: None,
             primary_fault: None,
+            timeout_s: None,
         }
     }
 
@@ -144,10 +147,14 @@ impl RigDisk {
         let image = image.display();
         match self.access {
             DiskAccess::File { reads } => format!("{image},reads={}", reads_name(reads)),
-            DiskAccess::Server { reads } => format!(
-                "nbd://{CLIENT_ADDRESS}:{SERVER_PORT}/{SERVED_NAME},reads={}",
-                reads_name(reads)
-            ),
+            DiskAccess::Server { reads } => {
+                let timeout = self.timeout_s.map(|seconds| format!(",timeout={seconds}"));
+                format!(
+                    "nbd://{CLIENT_ADDRESS}:{SERVER_PORT}/{SERVED_NAME},reads={}{}",
+                    reads_name(reads),
+                    timeout.unwrap_or_default()
+                )
+            }
             DiskAccess::Private => format!("{image},private"),
         }
     }
