@@ -271,9 +271,9 @@ fn journal_rounds(file_system: FileSystem, access: DiskAccess, rounds: u64) {
 }
 
 #[test]
-fn durable_records_of_ext4_survive_sixty_failovers() {
+fn durable_records_of_ext4_survive_eighty_failovers() {
     for reads in [Reads::Log, Reads::SelfRead] {
-        journal_rounds(FileSystem::Ext4, served(reads), 30);
+        journal_rounds(FileSystem::Ext4, served(reads), 40);
     }
 }
 

@@ -34,10 +34,8 @@ pub trait LogSource: Send {
     /// # Errors
     /// See [`InputError`]. A log alone cannot say.
     fn done_apart(&mut self, _disk: u8, _request: u64) -> Result<Vec<u8>, InputError> {
-        Err(InputError::Host {
-            doing: "The log does not hold what its disks did: each replica of its pair did that for itself",
-            source: std::io::ErrorKind::Unsupported.into(),
-        })
+        let text = "The log does not hold what its disks did: each replica of its pair did that for itself";
+        Err(InputError::Disk(text.to_owned()))
     }
 
     /// The log says how this request to a disk ended: what this replica's own becomes does not matter.

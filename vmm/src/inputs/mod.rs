@@ -108,6 +108,9 @@ pub enum InputError {
     /// The session is over: this replica must not run on.
     #[error("The session is over")]
     Closed,
+    /// What this replica would have to know or to have done of a disk's work it does not, or has not.
+    #[error("{0}")]
+    Disk(String),
     /// The world could not be asked, or the log not be written.
     #[error("{doing}")]
     Host {

@@ -219,10 +219,9 @@ impl LogSource for Feed {
                     self.disks.submit(own.clone());
                 }
                 _ => {
-                    return Err(InputError::Host {
-                        doing: "This replica's own copy of a disk has not done what the primary's has: it is of no use any more",
-                        source: std::io::Error::other(error),
-                    });
+                    return Err(InputError::Disk(format!(
+                        "This replica's own copy of a disk has not done what the primary's has, and is of no use any more: {error}"
+                    )));
                 }
             }
         }
@@ -236,10 +235,8 @@ impl LogSource for Feed {
             self.inbox.forget_disk(disk, request);
             return Ok(());
         }
-        Err(InputError::Host {
-            doing: "The primary's copy of a disk has failed to do what this replica's own was asked for as well: the copies may differ from here on",
-            source: std::io::ErrorKind::Other.into(),
-        })
+        let text = "The primary's copy of a disk has failed to do what this replica's own was asked for as well: the copies may differ from here on";
+        Err(InputError::Disk(text.to_owned()))
     }
 }
 

@@ -174,7 +174,7 @@ fn a_copy_that_does_not_do_what_the_other_did_is_of_no_use() {
         result: Err(DiskError::Failed("no space".to_owned())),
     });
     let error = source.done_apart(0, WRITE);
-    assert!(matches!(error, Err(InputError::Host { .. })), "{error:?}");
+    assert!(matches!(error, Err(InputError::Disk(_))), "{error:?}");
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn copies_of_which_one_was_not_changed_are_alike_no_more() {
     let mut source = Feed::new(LogFeed::new(), disks);
     source.replayed(1, Some(Effect::Disk(write())));
     let error = source.told(0, WRITE);
-    assert!(matches!(error, Err(InputError::Host { .. })), "{error:?}");
+    assert!(matches!(error, Err(InputError::Disk(_))), "{error:?}");
 }
 
 /// Inputs of a backup whose log is used up and whose primary is gone.
