@@ -103,7 +103,8 @@ async fn bind(
     match reply.kind {
         kind::ACK => {
             let term = read_term(&reply.data)?;
-            if matches!(claim, Claim::Bound(binding) if binding.term != term) {
+            // Later, if the same identity has won a later term since.
+            if matches!(claim, Claim::Bound(binding) if binding.term > term) {
                 return Err(WireFault::Field("term").into());
             }
             Ok(Some(Binding { term, identity }))

@@ -177,10 +177,10 @@ impl Handshake<'_> {
     /// Remembers the binding, if the arbiter's state is just that: what is on the disk, should
     /// somebody have moved it who knows nothing of this server.
     async fn bind(&mut self, binding: Binding) -> OptionReply {
-        match self.shared.store.settled(BINDING_LIMIT).await {
-            Ok(_) => {}
-            Err(error) => return OptionReply::error(kind::UNAVAILABLE, &error.to_string()),
-        }
+        let binding = match self.latest(binding).await {
+            Ok(binding) => binding,
+            Err(reply) => return reply,
+        };
         match self.shared.gate.check(binding) {
             Ok(()) => {
                 self.binding = Some(binding);
@@ -195,6 +195,19 @@ impl Handshake<'_> {
                 OptionReply::other_term(term)
             }
         }
+    }
+
+    /// The same client's binding to the term that it has won since, if it has: it may not have heard of that yet, and its own win cuts it off from
+    /// nothing.
+    async fn latest(&self, binding: Binding) -> Result<Binding, OptionReply> {
+        let state = self.shared.store.settled(BINDING_LIMIT).await;
+        let state =
+            state.map_err(|error| OptionReply::error(kind::UNAVAILABLE, &error.to_string()))?;
+        let term = match state.holder == Some(binding.identity) {
+            true => binding.term.max(state.term),
+            false => binding.term,
+        };
+        Ok(Binding { term, ..binding })
     }
 
     async fn take_over(&mut self, identity: Identity) -> OptionReply {
@@ -212,8 +225,19 @@ impl Handshake<'_> {
     /// is under way any more.
     async fn begin(&mut self, export: usize) -> Result<Session, OtherTerm> {
         let attachment = match self.binding {
-            Some(binding) => {
-                let attached = self.shared.gate.attach(binding, export).await?;
+            Some(mut binding) => {
+                let attached = loop {
+                    let refused = match self.shared.gate.attach(binding, export).await {
+                        Ok(attached) => break attached,
+                        Err(refused) => refused,
+                    };
+                    // The term moved since it was bound: by its own win?
+                    match self.latest(binding).await {
+                        Ok(latest) if latest != binding => binding = latest,
+                        _ => return Err(refused),
+                    }
+                };
+                self.binding = Some(binding);
                 self.shared.tell(Notice::Bound {
                     export: self.shared.exports[export].name.clone(),
                     term: binding.term,

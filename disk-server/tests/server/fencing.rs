@@ -40,7 +40,7 @@ async fn without_a_binding_nothing_can_be_changed() {
 async fn only_the_holder_of_the_term_is_bound_and_others_learn_the_term() {
     let mut rig = Rig::serving(Held::new(4096)).await;
     assert_eq!(win(&rig.arbiter, 0, FIRST).await, 1);
-    for claim in [bound(1, SECOND), bound(0, FIRST), bound(2, FIRST)] {
+    for claim in [bound(1, SECOND), bound(0, SECOND), bound(2, FIRST)] {
         match rig.connect(claim).await.map(|client| client.opened) {
             Err(HandshakeError::OtherTerm { term: 1 }) => {}
             other => panic!("{claim:?}: {other:?}"),
@@ -54,6 +54,32 @@ async fn only_the_holder_of_the_term_is_bound_and_others_learn_the_term() {
         bound += usize::from(matches!(notice, Notice::Bound { term: 1, .. }));
     }
     assert_eq!(bound, 1);
+}
+
+/// A replica that claims the next term is cut off by its own win, and may connect again before it has heard the answer.
+#[tokio::test]
+async fn who_has_won_a_later_term_itself_goes_on_in_it() {
+    let rig = Rig::serving(Held::new(4096)).await;
+    assert_eq!(win(&rig.arbiter, 0, FIRST).await, 1);
+    let mut first = rig.connect(bound(1, FIRST)).await.unwrap();
+    assert_eq!(first.write(0, &OLD).await, Ok(()));
+    assert_eq!(win(&rig.arbiter, 1, FIRST).await, 2);
+    let mut again = rig.connect(bound(1, FIRST)).await.unwrap();
+    let (term, identity) = (2, FIRST);
+    assert_eq!(again.opened.binding, Some(Binding { term, identity }));
+    assert_eq!(again.write(0, &NEW).await, Ok(()));
+    // Another's win is the end of it, whatever it asks for.
+    assert_eq!(win(&rig.arbiter, 2, SECOND).await, 3);
+    for term in [1, 2, 3] {
+        match rig
+            .connect(bound(term, FIRST))
+            .await
+            .map(|client| client.opened)
+        {
+            Err(HandshakeError::OtherTerm { term: 3 }) => {}
+            other => panic!("{term}: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -122,7 +122,9 @@ on_every_engine! {
             // Records that were written long ago, and will be read back.
             let copy = File::options().write(true).open(image(scene, Host::Backup));
             let copy = copy.expect("the backup's copy");
-            copy.write_all_at(&[0xA5; 20 * SECTOR], SECTOR as u64).expect("written");
+            // Whole pages, of which the guest writes none any more: Linux has a flush fail where a write past the page cache meets a changed page in it.
+            copy.write_all_at(&[0xA5; 16 * SECTOR], 8 * SECTOR as u64)
+                .expect("written");
             answers(&mut client, 140).await?;
             let diverged = |event: &Event| matches!(event, Event::Divergence { .. });
             let told = scene.expect(Member::Backup, "that it diverged", diverged).await?;
