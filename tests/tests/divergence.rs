@@ -220,11 +220,8 @@ on_every_engine! {
                     unreachable!("it was looked for")
                 };
                 std::sync::Arc::make_mut(bytes)[at] ^= 1;
-                // What waited for this read is issued in its place.
-                let next = entries[index..].iter().position(|entry| {
-                    is_output(&entry.event) && entry.at > entries[index].at
-                });
-                Shows::Between(index, index + next.expect("it was not the last"))
+                // Other requests are under way meanwhile, and go on.
+                Shows::Between(index, last(entries, is_output))
             });
         }
         expect_divergence(&recording, "a write that fails", |entries| {
