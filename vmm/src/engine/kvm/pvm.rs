@@ -266,7 +266,8 @@ impl Pvm {
         })?;
         loop {
             match vcpu.enter()? {
-                RawExit::Interrupted => {}
+                // Whoever kicked is heard afterwards: until then entries must last, or this would never end.
+                RawExit::Interrupted => vcpu.forget_kick(),
                 RawExit::Debug { .. } => return Ok(()),
                 other => {
                     return Err(EngineError::Unexpected(format!(
